@@ -1,0 +1,1 @@
+//! POST /save, GET /all, and the page's files.

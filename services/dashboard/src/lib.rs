@@ -1,0 +1,1 @@
+//! Pushes feeds to browsers: WebSocket /ws.

@@ -1,0 +1,1 @@
+//! Postgres: migrations, feeds, doorbell, batched writers. The only crate that knows SQL.
