@@ -1,0 +1,84 @@
+//! The client's state machine, sans I/O: an [`Event`] and the time go in, [`Effect`]s come out. `docs/protocol.md` section 3 has the rules,
+//! `tests/vectors/` the cases; `frontend/client` is its twin.
+
+mod machine;
+mod values;
+
+pub use machine::{Machine, Status};
+pub use values::{Known, Values};
+
+use crate::Frame;
+
+/// How long a connection attempt may take to say `hello`, and again to send its first `set` or `beat`, ms.
+pub const ANSWER_MS: u64 = 1_000;
+/// Longest first wait after a loss, ms; it doubles with each failure.
+pub const BACKOFF_BASE_MS: u64 = 250;
+/// Longest wait between rounds, ms.
+pub const BACKOFF_CAP_MS: u64 = 10_000;
+/// How long a connection must have lived before earlier failures are forgotten, ms.
+pub const STABLE_MS: u64 = 10_000;
+
+/// Number of a connection, from 1 upwards for the life of a machine.
+pub type Conn = u32;
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The page wants values.
+    Start,
+    /// A frame arrived. `None`: it was not a frame of ours, and only proves life.
+    Frame {
+        /// On which connection.
+        conn: Conn,
+        /// What it says.
+        frame: Option<Frame>,
+    },
+    /// A connection ended, or could not be opened.
+    Closed {
+        /// Which.
+        conn: Conn,
+        /// Close code; [`crate::close::ABNORMAL`] without one.
+        code: u16,
+        /// Close reason.
+        reason: String,
+    },
+    /// [`Machine::wake_at`] has come.
+    Tick,
+    /// The network came back, or somebody looks again.
+    Nudge,
+    /// The page goes away; [`Event::Start`] takes up again.
+    Stop,
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Open this connection with this cursor.
+    Open {
+        /// Its number.
+        conn: Conn,
+        /// The cursor to send.
+        since: Option<String>,
+    },
+    /// Close it with 1000; nothing of it counts any more.
+    Close {
+        /// Its number.
+        conn: Conn,
+    },
+    /// These items changed, as `feed:key`, sorted.
+    Items {
+        /// Their names.
+        keys: Vec<String>,
+    },
+    /// Another connection took over.
+    Handover {
+        /// Name of the replica that served before.
+        from: String,
+        /// Name of the replica that serves now.
+        to: String,
+        /// Since the `move` if planned, else since the loss, ms.
+        ms: u64,
+        /// Whether the old connection lived until the new one answered.
+        planned: bool,
+    },
+}
