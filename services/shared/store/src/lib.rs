@@ -1,1 +1,30 @@
 //! Postgres: migrations, feeds, doorbell, batched writers. The only crate that knows SQL.
+//!
+//! * [`migrate`] brings the schema `tidemark` up to date.
+//! * [`Reader`] always holds the newest value of every feed: a poll every two seconds is the truth, and a doorbell
+//!   (`NOTIFY`) makes it quick.
+//! * [`TextWriter`] stores texts in batches; [`Texts`] lists them.
+//!
+//! Every part holds its own connection, so that a slow one cannot starve another, and every wait has a bound.
+
+mod batch;
+mod connection;
+mod database_url;
+mod doorbell;
+mod metrics;
+mod migrations;
+mod pace;
+mod reader;
+mod reading;
+mod texts;
+mod writer;
+
+pub use database_url::{DatabaseUrl, UrlError};
+pub use doorbell::Doorbell;
+pub use metrics::{ReaderMetrics, WriterMetrics};
+pub use migrations::{MIGRATOR, MigrateError, migrate};
+pub use pace::Intervals;
+pub use reader::{Reader, ReaderConfig, Unavailable, View};
+pub use reading::{FeedValue, History, Path, Reading};
+pub use texts::{ReadError, Text, Texts, TextsConfig};
+pub use writer::{Cause, SaveError, TextWriter, WriterConfig};

@@ -1,0 +1,104 @@
+//! Stores a batch of texts in one statement, and finds out for each what came of it.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::{Text, connection::sqlstate};
+
+/// What came of storing one text.
+#[derive(Debug, Clone)]
+pub(crate) enum Stored {
+    /// It is in the table, from now or from an earlier time.
+    Saved(Text),
+    /// Its id belongs to another text.
+    Conflict,
+    /// The database refused its data, with this SQLSTATE.
+    Rejected(String),
+    /// Somebody deleted the other row with this id at the same time.
+    Gone,
+}
+
+/// Ordered by id, so that two batches that share ids wait for each other in one order.
+const INSERT: &str = "
+INSERT INTO tidemark.texts (id, body)
+SELECT id, body FROM UNNEST($1::uuid[], $2::text[]) AS new (id, body) ORDER BY id
+ON CONFLICT (id) DO NOTHING
+RETURNING seq, id, created_at";
+
+#[derive(FromRow)]
+struct Inserted {
+    seq: i64,
+    id: Uuid,
+    created_at: DateTime<Utc>,
+}
+
+/// Stores texts; the answer for each is at the same place. If the database refuses the data, each is stored alone, so that
+/// only the guilty one is rejected.
+///
+/// # Errors
+/// Any error that is not about the data. Some texts may be stored then; storing them again does no harm.
+pub(crate) async fn store(connection: &mut PgConnection, texts: &[(Uuid, &str)]) -> Result<Vec<Stored>, sqlx::Error> {
+    match store_together(connection, texts).await {
+        Err(error) if data_error(&error).is_some() && texts.len() > 1 => {
+            let mut answers = Vec::with_capacity(texts.len());
+            for text in texts {
+                answers.extend(store_one(connection, *text).await?);
+            }
+            Ok(answers)
+        }
+        Err(error) => data_error(&error).map_or(Err(error), |code| Ok(vec![Stored::Rejected(code); texts.len()])),
+        stored => stored,
+    }
+}
+
+async fn store_one(connection: &mut PgConnection, text: (Uuid, &str)) -> Result<Vec<Stored>, sqlx::Error> {
+    match store_together(connection, &[text]).await {
+        Err(error) => data_error(&error).map_or(Err(error), |code| Ok(vec![Stored::Rejected(code)])),
+        stored => stored,
+    }
+}
+
+/// The SQLSTATE, if the error is about the data: class 22 (data exception) or 23 (integrity constraint).
+fn data_error(error: &sqlx::Error) -> Option<String> {
+    sqlstate(error).filter(|code| code.starts_with("22") || code.starts_with("23"))
+}
+
+async fn store_together(connection: &mut PgConnection, texts: &[(Uuid, &str)]) -> Result<Vec<Stored>, sqlx::Error> {
+    // Of several texts with one id the first is stored, and the others are compared with it.
+    let mut first: HashMap<Uuid, &str> = HashMap::with_capacity(texts.len());
+    let (mut ids, mut bodies) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
+    for (id, body) in texts {
+        if let Entry::Vacant(entry) = first.entry(*id) {
+            entry.insert(body);
+            ids.push(*id);
+            bodies.push(*body);
+        }
+    }
+    let inserted: Vec<Inserted> = sqlx::query_as(INSERT).bind(&ids).bind(&bodies).fetch_all(&mut *connection).await?;
+    let mut rows: HashMap<Uuid, Text> = inserted
+        .into_iter()
+        .filter_map(|Inserted { seq, id, created_at }| {
+            first.get(&id).map(|body| (id, Text { seq, id, text: (*body).to_owned(), created_at }))
+        })
+        .collect();
+
+    // The rest was there before, or has just been committed by another replica: a new statement sees it.
+    ids.retain(|id| !rows.contains_key(id));
+    if !ids.is_empty() {
+        let earlier: Vec<Text> =
+            sqlx::query_as("SELECT seq, id, body, created_at FROM tidemark.texts WHERE id = ANY ($1)")
+                .bind(&ids)
+                .fetch_all(connection)
+                .await?;
+        rows.extend(earlier.into_iter().map(|text| (text.id, text)));
+    }
+    let answer = |(id, body): &(Uuid, &str)| match rows.get(id) {
+        Some(row) if row.text == *body => Stored::Saved(row.clone()),
+        Some(_) => Stored::Conflict,
+        None => Stored::Gone,
+    };
+    Ok(texts.iter().map(answer).collect())
+}

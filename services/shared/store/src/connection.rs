@@ -1,0 +1,89 @@
+//! Opens connections, and sorts what the database answers when it refuses.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+use tokio::time::timeout;
+
+use crate::DatabaseUrl;
+
+/// A connection within one data centre takes milliseconds; one that takes longer than this is dead or overloaded, and
+/// callers have 5 s in all.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The server ends a statement after this time. Without it, every attempt of ours that gave up while a lock was held would
+/// leave a backend waiting, until the server had no connections left.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It took longer than one second.
+    #[error("failed to connect within {CONNECT_TIMEOUT:?}")]
+    TimedOut,
+    /// The server could not be reached, or refused.
+    #[error("failed to connect")]
+    Refused(#[source] sqlx::Error),
+}
+
+/// The driver's options for a connection that says who it is.
+pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
+    let options = database.options().clone().application_name(name).disable_statement_logging();
+    // Poolers refuse start-up parameters that they do not know; no floating point number is read here.
+    options.extra_float_digits(None)
+}
+
+/// Opens one connection. Statements on it have no limit on the server.
+pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
+    match timeout(CONNECT_TIMEOUT, options(database, name).connect()).await {
+        Ok(connection) => connection.map_err(ConnectError::Refused),
+        Err(_) => Err(ConnectError::TimedOut),
+    }
+}
+
+/// Opens one connection on which the server ends a statement after [`STATEMENT_TIMEOUT`].
+pub(crate) async fn connect_limited(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
+    let open = async {
+        let mut connection = options(database, name).connect().await?;
+        limit(&mut connection).await?;
+        Ok(connection)
+    };
+    match timeout(CONNECT_TIMEOUT, open).await {
+        Ok(connection) => connection.map_err(ConnectError::Refused),
+        Err(_) => Err(ConnectError::TimedOut),
+    }
+}
+
+/// A pool for short reads on demand, opened when first used.
+pub(crate) fn pool(database: &DatabaseUrl, name: &str, max_connections: u32, acquire_timeout: Duration) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(acquire_timeout)
+        .after_connect(|connection, _| Box::pin(limit(connection)))
+        .connect_lazy_with(options(database, name))
+}
+
+async fn limit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // A statement and not a start-up parameter, for the poolers' sake.
+    sqlx::query("SELECT set_config('statement_timeout', $1, false)")
+        .bind(STATEMENT_TIMEOUT.as_millis().to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The five characters by which Postgres names an error, if the error came from the database itself.
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+/// Ends a connection of ours politely, in the time that a shutdown has for it.
+pub(crate) async fn close(connection: Option<PgConnection>) {
+    if let Some(connection) = connection {
+        // If the server does not answer, dropping the socket tells it the same.
+        let _ = timeout(Duration::from_millis(200), connection.close()).await;
+    }
+}

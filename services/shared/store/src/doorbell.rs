@@ -1,0 +1,229 @@
+//! The doorbell: a LISTEN connection that is proven to work, watched, and built anew when it does not.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    DatabaseUrl, ReaderMetrics,
+    connection::{self, CONNECT_TIMEOUT, ConnectError},
+};
+
+/// The channel that writers notify; the payload is the feed's name.
+const CHANNEL: &str = "tidemark";
+
+/// Silence on the LISTEN connection after which it is probed. With [`PROBE_TIMEOUT`] a connection that is dead without a sign
+/// is noticed within 7 s, which leaves 3 s to build another.
+const PROBE_AFTER: Duration = Duration::from_secs(4);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A notification takes milliseconds, so one that takes a second never comes.
+const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Nobody reconfigures a pooler more often than this.
+const SELF_TEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Waits before another attempt are random up to a bound that doubles from the first to the last of these.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// The state of the doorbell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doorbell {
+    /// The first connection is being made.
+    Connecting,
+    /// Bells arrive; that was tested.
+    Listening,
+    /// LISTEN is accepted but nothing arrives: a pooler in between eats notifications. Reads replace it, every 200 ms.
+    Swallowed,
+    /// The connection is lost and another is being made.
+    Lost,
+}
+
+impl Doorbell {
+    pub(crate) const ALL: [Self; 4] = [Self::Connecting, Self::Listening, Self::Swallowed, Self::Lost];
+
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Listening => "listening",
+            Self::Swallowed => "swallowed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// The task's side of the doorbell.
+pub(crate) struct Ear {
+    /// Where bells are rung: through a pooler, perhaps.
+    pub database: DatabaseUrl,
+    /// Where bells are heard.
+    pub listen: DatabaseUrl,
+    pub application_name: String,
+    pub state: watch::Sender<Doorbell>,
+    /// Rung for each bell. Bells are all alike, so those that nobody has heard yet merge.
+    pub bell: Arc<Notify>,
+    /// Rung by the reader when a bell must have been lost.
+    pub rebuild: Arc<Notify>,
+    pub metrics: ReaderMetrics,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error("failed to listen")]
+    Listen(#[source] sqlx::Error),
+    #[error("failed to listen within {CONNECT_TIMEOUT:?}")]
+    ListenTimedOut,
+    #[error("failed to ring the bell of the self-test")]
+    Connect(#[source] ConnectError),
+    #[error("failed to ring the bell of the self-test")]
+    Ring(#[source] sqlx::Error),
+    #[error("failed to ring the bell of the self-test within {SELF_TEST_TIMEOUT:?}")]
+    RingTimedOut,
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("failed to receive")]
+    Receive(#[source] sqlx::Error),
+    #[error("the connection did not answer a probe within {PROBE_TIMEOUT:?}")]
+    ProbeTimedOut,
+    #[error("a change was found that no bell had announced")]
+    MissedBell,
+}
+
+impl Ear {
+    /// Listens until the token is cancelled.
+    pub(crate) async fn run(self, token: CancellationToken) {
+        token.run_until_cancelled(self.run_forever()).await;
+    }
+
+    async fn run_forever(self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let error = match self.open().await {
+                Ok(Some(listener)) => {
+                    backoff = BACKOFF_MIN;
+                    self.enter(Doorbell::Listening);
+                    self.listen(listener).await
+                }
+                Ok(None) => {
+                    self.enter(Doorbell::Swallowed);
+                    tokio::time::sleep(SELF_TEST_RETRY).await;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.metrics.rebuilds.inc();
+            let was = *self.state.borrow();
+            if was == Doorbell::Listening || was == Doorbell::Connecting {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the doorbell is lost, reading every 200 ms until it is back"
+                );
+            } else {
+                debug!(error = &error as &dyn std::error::Error, "the doorbell is still lost");
+            }
+            self.enter(Doorbell::Lost);
+            let wait = rand::rng().random_range(Duration::ZERO..backoff);
+            tokio::time::sleep(wait).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn enter(&self, state: Doorbell) {
+        let before = self.state.send_replace(state);
+        self.metrics.doorbell(state);
+        if before == state {
+            return;
+        }
+        match state {
+            Doorbell::Listening => info!("the doorbell works"),
+            Doorbell::Swallowed => warn!(
+                "LISTEN is accepted but no notification arrives, probably because of a pooler in transaction mode; \
+                 reading every 200 ms instead. Set LISTEN_DATABASE_URL to an address that reaches the server directly"
+            ),
+            Doorbell::Connecting | Doorbell::Lost => {}
+        }
+    }
+
+    /// Opens a connection that listens, and tests it. `None`: it listens, but hears nothing.
+    async fn open(&self) -> Result<Option<PgListener>, ListenError> {
+        let test_channel = format!("{CHANNEL}_test_{}", Uuid::new_v4().simple());
+        let listen = async {
+            let options = connection::options(&self.listen, &format!("{} listen", self.application_name));
+            let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+            let pool = pool.acquire_timeout(CONNECT_TIMEOUT).connect_with(options).await?;
+            let mut listener = PgListener::connect_with(&pool).await?;
+            // The driver would reconnect by itself and hide that bells were lost.
+            listener.eager_reconnect(false);
+            listener.listen_all([CHANNEL, test_channel.as_str()]).await?;
+            Ok(listener)
+        };
+        let listener = timeout(CONNECT_TIMEOUT, listen).await.map_err(|_| ListenError::ListenTimedOut)?;
+        let mut listener = listener.map_err(ListenError::Listen)?;
+
+        timeout(SELF_TEST_TIMEOUT, self.ring(&test_channel)).await.map_err(|_| ListenError::RingTimedOut)??;
+        match timeout(SELF_TEST_TIMEOUT, self.hear(&mut listener, &test_channel)).await {
+            Ok(heard) => heard?,
+            Err(_) => return Ok(None),
+        }
+        // Nobody will ring there again. If the connection has just died, the next wait finds out.
+        let _ = timeout(SELF_TEST_TIMEOUT, listener.unlisten(&test_channel)).await;
+        Ok(Some(listener))
+    }
+
+    async fn ring(&self, channel: &str) -> Result<(), ListenError> {
+        let name = format!("{} self-test", self.application_name);
+        let mut connection = connection::connect(&self.database, &name).await.map_err(ListenError::Connect)?;
+        let rung = sqlx::query("SELECT pg_notify($1, '')").bind(channel).execute(&mut connection).await;
+        connection::close(Some(connection)).await;
+        rung.map(|_| ()).map_err(ListenError::Ring)
+    }
+
+    async fn hear(&self, listener: &mut PgListener, channel: &str) -> Result<(), ListenError> {
+        loop {
+            let notification = listener.try_recv().await.map_err(ListenError::Receive)?.ok_or(ListenError::Closed)?;
+            if notification.channel() == channel {
+                return Ok(());
+            }
+            self.rung();
+        }
+    }
+
+    /// Passes bells on until the connection fails.
+    async fn listen(&self, mut listener: PgListener) -> ListenError {
+        loop {
+            let received = tokio::select! {
+                () = self.rebuild.notified() => return ListenError::MissedBell,
+                received = timeout(PROBE_AFTER, listener.try_recv()) => received,
+            };
+            match received {
+                Ok(Ok(Some(_))) => self.rung(),
+                Ok(Ok(None)) => return ListenError::Closed,
+                Ok(Err(error)) => return ListenError::Receive(error),
+                Err(_silence) => {
+                    let probe = sqlx::query("SELECT 1").execute(&mut listener);
+                    match timeout(PROBE_TIMEOUT, probe).await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(error)) => return ListenError::Receive(error),
+                        Err(_) => return ListenError::ProbeTimedOut,
+                    }
+                }
+            }
+        }
+    }
+
+    fn rung(&self) {
+        self.metrics.bells.inc();
+        self.bell.notify_one();
+    }
+}

@@ -1,0 +1,293 @@
+//! Holds the newest value of every feed. One task owns one connection; the decisions are in [`crate::pace`].
+
+use std::{mem::Discriminant, sync::Arc, time::Duration};
+
+use sqlx::PgConnection;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    DatabaseUrl, Doorbell, Intervals, Path, ReaderMetrics, Reading,
+    connection::{self, connect_limited},
+    doorbell::Ear,
+    pace::{Pace, Seen, Step},
+    reading::{self, QueryError},
+};
+
+/// A read takes 0.1 ms. One that takes as long as the poll interval is given up with its connection.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long [`Reader::reread`] waits: a read that hangs when it is called is given up within this time.
+const REREAD_TIMEOUT: Duration = READ_TIMEOUT;
+
+/// Callers of [`Reader::reread`] that wait in line. More than these wait for a place, within the same bound of time.
+const ASK_QUEUE: usize = 1024;
+
+/// What a reader needs to know.
+#[derive(Debug, Clone)]
+pub struct ReaderConfig {
+    /// Where to read.
+    pub database: DatabaseUrl,
+    /// Where to listen: the same server without a transaction pooler in between.
+    pub listen: DatabaseUrl,
+    /// The name that the server's administrator sees, for example `dashboard-1`.
+    pub application_name: String,
+    /// How often to read.
+    pub intervals: Intervals,
+}
+
+impl ReaderConfig {
+    /// Reads and listens at one address, at the default intervals.
+    #[must_use]
+    pub fn new(database: DatabaseUrl, application_name: impl Into<String>) -> Self {
+        let listen = database.clone();
+        Self { database, listen, application_name: application_name.into(), intervals: Intervals::default() }
+    }
+}
+
+/// What a reader knows.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The last reading that succeeded. It stays while the database is down, and becomes older.
+    pub reading: Option<Arc<Reading>>,
+    /// Whether the last read succeeded.
+    pub database_up: bool,
+    /// The state of the doorbell.
+    pub doorbell: Doorbell,
+}
+
+/// Why there is no new reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The database did not answer in time.
+    #[error("failed to read within {REREAD_TIMEOUT:?}")]
+    TimedOut,
+    /// The read failed. The reader has logged why.
+    #[error("failed to read")]
+    Failed,
+    /// The reader has ended.
+    #[error("the reader has ended")]
+    Ended,
+}
+
+type Answer = Result<Arc<Reading>, Unavailable>;
+
+/// A handle on the reader's tasks; clones share them.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    view: watch::Receiver<View>,
+    asks: mpsc::Sender<oneshot::Sender<Answer>>,
+}
+
+impl Reader {
+    /// Starts the tasks in `tracker`. They need no database to start, and end within one second of the token.
+    pub fn start(
+        config: ReaderConfig,
+        metrics: ReaderMetrics,
+        tracker: &TaskTracker,
+        token: CancellationToken,
+    ) -> Self {
+        let ReaderConfig { database, listen, application_name, intervals } = config;
+        let (view_sender, view) =
+            watch::channel(View { reading: None, database_up: false, doorbell: Doorbell::Connecting });
+        let (asks, asked) = mpsc::channel(ASK_QUEUE);
+        let (state, doorbell) = watch::channel(Doorbell::Connecting);
+        let (bell, rebuild) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+
+        let ear = Ear {
+            database: database.clone(),
+            listen,
+            application_name: application_name.clone(),
+            state,
+            bell: bell.clone(),
+            rebuild: rebuild.clone(),
+            metrics: metrics.clone(),
+        };
+        tracker.spawn(ear.run(token.clone()));
+
+        let pace = Pace::new(intervals, Instant::now(), rand::random());
+        let owner = Owner {
+            database,
+            application_name,
+            metrics,
+            pace,
+            connection: None,
+            view: view_sender,
+            asked,
+            waiting: Vec::new(),
+            doorbell,
+            bell,
+            rebuild,
+            trouble: None,
+        };
+        tracker.spawn(owner.run(token));
+        Self { view, asks }
+    }
+
+    /// The view, now and whenever there is another reading or another state. It closes when the reader ends.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// A reading whose query began after this call. Callers at the same time share one query.
+    ///
+    /// # Errors
+    /// [`Unavailable`], after two seconds at the latest.
+    pub async fn reread(&self) -> Result<Arc<Reading>, Unavailable> {
+        let ask = async {
+            let (answer, answered) = oneshot::channel();
+            self.asks.send(answer).await.map_err(|_| Unavailable::Ended)?;
+            answered.await.map_err(|_| Unavailable::Ended)?
+        };
+        timeout(REREAD_TIMEOUT, ask).await.unwrap_or(Err(Unavailable::TimedOut))
+    }
+}
+
+/// The task that owns the connection and publishes the view.
+struct Owner {
+    database: DatabaseUrl,
+    application_name: String,
+    metrics: ReaderMetrics,
+    pace: Pace,
+    connection: Option<PgConnection>,
+    view: watch::Sender<View>,
+    asked: mpsc::Receiver<oneshot::Sender<Answer>>,
+    waiting: Vec<oneshot::Sender<Answer>>,
+    doorbell: watch::Receiver<Doorbell>,
+    bell: Arc<Notify>,
+    rebuild: Arc<Notify>,
+    /// How the last read failed, if it did.
+    trouble: Option<Discriminant<QueryError>>,
+}
+
+impl Owner {
+    async fn run(mut self, token: CancellationToken) {
+        token.run_until_cancelled(self.run_forever()).await;
+        connection::close(self.connection.take()).await;
+    }
+
+    async fn run_forever(&mut self) {
+        loop {
+            let (at, step) = self.pace.next();
+            tokio::select! {
+                // In this order, so that neither many bells nor many callers can delay a read that is due.
+                biased;
+                () = sleep_until(at) => self.step(step).await,
+                Ok(()) = self.doorbell.changed() => self.doorbell_changed(),
+                () = self.bell.notified() => self.pace.bell(Instant::now()),
+                Some(answer) = self.asked.recv() => {
+                    self.waiting.push(answer);
+                    self.pace.asked(Instant::now());
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Read(path) => self.look(path, false).await,
+            Step::ArmAndRead => self.look(Path::Bell, true).await,
+            Step::Rebuild => {
+                self.metrics.missed_bells.inc();
+                self.pace.rebuilding();
+                self.rebuild.notify_one();
+            }
+        }
+    }
+
+    fn doorbell_changed(&mut self) {
+        let doorbell = *self.doorbell.borrow_and_update();
+        self.pace.doorbell(Instant::now(), doorbell == Doorbell::Listening);
+        self.view.send_modify(|view| view.doorbell = doorbell);
+    }
+
+    /// Reads, publishes, and answers everyone who asked before the query began.
+    async fn look(&mut self, path: Path, arm: bool) {
+        while let Ok(answer) = self.asked.try_recv() {
+            self.waiting.push(answer);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let answer = match self.read(path, arm).await {
+            Ok(reading) => Ok(self.publish(reading, arm)),
+            Err(error) => {
+                self.fail(&error);
+                Err(Unavailable::Failed)
+            }
+        };
+        for waiter in waiting {
+            // A caller that has given up needs no answer.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+
+    /// On any failure the connection is dropped: whatever it was doing, it does not get into the way of the next read.
+    async fn read(&mut self, path: Path, arm: bool) -> Result<Reading, QueryError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect_limited(&self.database, &format!("{} read", self.application_name)).await?,
+        };
+        let timer = self.metrics.read_seconds.start_timer();
+        let work = async {
+            if arm {
+                reading::arm(&mut connection).await?;
+                self.metrics.arms.inc();
+            }
+            reading::read(&mut connection, path).await
+        };
+        let reading = timeout(READ_TIMEOUT, work).await.map_err(|_| QueryError::TimedOut)??;
+        timer.observe_duration();
+        self.connection = Some(connection);
+        Ok(reading)
+    }
+
+    fn publish(&mut self, reading: Reading, armed: bool) -> Arc<Reading> {
+        let reading = Arc::new(reading);
+        let (before, was_up) = {
+            let view = self.view.borrow();
+            (view.reading.clone(), view.database_up)
+        };
+        let seen = Seen {
+            moved: before.as_ref().is_none_or(|before| reading.moved_since(before)),
+            newer: before.as_ref().is_some_and(|before| reading.newer_than(before)),
+            all_armed: reading.all_armed,
+        };
+        self.pace.read(reading.at, seen, armed);
+        self.metrics.reads(reading.path).inc();
+        self.metrics.database_up.set(1);
+        self.metrics.queue_usage.set(reading.queue_usage);
+        self.trouble = None;
+        if !was_up {
+            info!(
+                store = reading.history.store,
+                timeline = reading.history.timeline,
+                "reading feeds from the database"
+            );
+        }
+        self.view.send_modify(|view| {
+            view.reading = Some(reading.clone());
+            view.database_up = true;
+        });
+        reading
+    }
+
+    fn fail(&mut self, error: &QueryError) {
+        self.pace.failed(Instant::now());
+        self.metrics.read_failures.inc();
+        self.metrics.database_up.set(0);
+        // Once per kind of trouble, not twice a second.
+        let kind = std::mem::discriminant(error);
+        if self.trouble.replace(kind) != Some(kind) {
+            let error_chain = error as &dyn std::error::Error;
+            match error {
+                QueryError::NotReady => info!("the database has no schema yet, waiting for its migration"),
+                _ => warn!(error = error_chain, "the database cannot be read, trying again every 500 ms"),
+            }
+        }
+        self.view.send_if_modified(|view| std::mem::replace(&mut view.database_up, false));
+    }
+}

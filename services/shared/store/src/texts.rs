@@ -1,0 +1,86 @@
+//! The list of texts, newest first.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgPool};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{DatabaseUrl, connection};
+
+/// Pages are read in a millisecond, so few connections serve many requests; a hundred replicas must not use up the server's.
+const MAX_CONNECTIONS: u32 = 4;
+
+/// A request has 5 s in all; a caller must get its answer before that.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(4);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A stored text.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Text {
+    /// The place in the list; greater is newer. It has gaps.
+    pub seq: i64,
+    /// Made by the client.
+    pub id: Uuid,
+    /// 1 to 10,000 characters.
+    #[sqlx(rename = "body")]
+    pub text: String,
+    /// The database's clock when it was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What [`Texts`] needs to know.
+#[derive(Debug, Clone)]
+pub struct TextsConfig {
+    /// Where to read.
+    pub database: DatabaseUrl,
+    /// The name that the server's administrator sees, for example `app-1`.
+    pub application_name: String,
+}
+
+/// Why a page could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database did not answer in time.
+    #[error("failed to read texts within {PAGE_TIMEOUT:?}")]
+    TimedOut,
+    /// The database could not be reached, or failed.
+    #[error("failed to read texts")]
+    Query(#[source] sqlx::Error),
+}
+
+/// Reads pages of texts; clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    pool: PgPool,
+}
+
+impl Texts {
+    /// Opens no connection yet. Needs a Tokio runtime.
+    #[must_use]
+    pub fn new(config: TextsConfig) -> Self {
+        let TextsConfig { database, application_name } = config;
+        let name = format!("{application_name} texts");
+        Self { pool: connection::pool(&database, &name, MAX_CONNECTIONS, ACQUIRE_TIMEOUT) }
+    }
+
+    /// Up to `limit` texts that are older than the one at `before`, newest first.
+    ///
+    /// # Errors
+    /// [`ReadError`], after four seconds at the latest.
+    pub async fn page(&self, limit: u32, before: Option<i64>) -> Result<Vec<Text>, ReadError> {
+        let page = sqlx::query_as(
+            "SELECT seq, id, body, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool);
+        timeout(PAGE_TIMEOUT, page).await.map_err(|_| ReadError::TimedOut)?.map_err(ReadError::Query)
+    }
+
+    /// Closes the connections, at shutdown.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
