@@ -1,0 +1,224 @@
+//! The reader is quick by the bell, right by the poll, and cheap when idle.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has said what it found")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{LONG, NEVER, Stage, count, count_is, view_is};
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use store::{Doorbell, Intervals, Path, ReaderConfig, Unavailable};
+use test_support::wait_until;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_bell_wakes_a_sleeping_reader_at_once(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let reader = stage.reader(stage.config_without_poll());
+    let mut times = Vec::new();
+    for expected in 1..=5 {
+        stage.asleep(&reader).await;
+        stage.insert("wake up").await;
+        times.push(count_is(&reader, expected).await);
+    }
+    assert!(median(times.clone()) < Duration::from_millis(100), "{times:?}");
+    assert_eq!(reader.subscribe().borrow().reading.as_ref().unwrap().path, Path::Bell);
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn bursts_with_slow_commits_never_leave_a_reader_behind(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    // Without a poll a bell that is lost once leaves the reader behind for good, and the test fails.
+    let reader = stage.reader(stage.config_without_poll());
+    let (mut expected, mut times) = (0, Vec::new());
+    for burst in 0..15 {
+        let mut writers = JoinSet::new();
+        for writer in 0..8_u64 {
+            let pool = stage.pool.clone();
+            writers.spawn(async move {
+                for round in 0..5 {
+                    let mut transaction = pool.begin().await.unwrap();
+                    transaction.execute("INSERT INTO tidemark.texts (body) VALUES ('burst')").await.unwrap();
+                    // One commit in five is slow, the last one of a burst among them: what it wrote is in a slot that
+                    // the reader could not arm.
+                    if (writer + round + burst) % 5 == 0 {
+                        sleep(Duration::from_millis(30)).await;
+                    }
+                    transaction.commit().await.unwrap();
+                }
+            });
+        }
+        writers.join_all().await;
+        expected += 40;
+        times.push(count_is(&reader, expected).await);
+    }
+    assert!(median(times.clone()) < Duration::from_millis(200), "{times:?}");
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn the_poll_finds_what_no_bell_announced_and_the_doorbell_is_rebuilt(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    let quick = Duration::from_millis(300);
+    let intervals = Intervals { poll: quick, bell_grace: quick, ..Intervals::default() };
+    let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
+    stage.asleep(&reader).await;
+    assert_eq!(stage.metric("tidemark_doorbell_rebuilds_total", ""), 0.0);
+
+    // What a server that lost a notification looks like.
+    let silent = "UPDATE tidemark.feed_slots SET n = n + 7, version = version + 1 WHERE feed = 'texts' AND slot = 3";
+    stage.pool.execute(silent).await.unwrap();
+    count_is(&reader, 7).await;
+    wait_until(LONG, "the doorbell is rebuilt", async || {
+        stage.metric("tidemark_doorbell_missed_bells_total", "") == 1.0
+            && stage.metric("tidemark_doorbell_rebuilds_total", "") == 1.0
+    })
+    .await;
+    stage.asleep(&reader).await;
+    stage.insert("and it works again").await;
+    count_is(&reader, 8).await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn an_unarmed_slot_that_the_poll_finds_is_armed(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let intervals = Intervals { poll: Duration::from_millis(300), ..Intervals::default() };
+    let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
+    stage.asleep(&reader).await;
+    stage.pool.execute("UPDATE tidemark.feed_slots SET armed = false").await.unwrap();
+    wait_until(LONG, "all slots are armed", async || {
+        sqlx::query_scalar("SELECT bool_and(armed) FROM tidemark.feed_slots").fetch_one(&stage.pool).await.unwrap()
+    })
+    .await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn an_idle_reader_asks_once_per_interval(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let intervals = Intervals { poll: Duration::from_millis(500), ..Intervals::default() };
+    let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
+    stage.asleep(&reader).await;
+    let (reads, arms) = (stage.metric("tidemark_reads_total", ""), stage.metric("tidemark_doorbell_arms_total", ""));
+    // The time that passes is the subject here: 8 intervals, and one more read at most at the edge.
+    sleep(Duration::from_secs(4)).await;
+    let more = stage.metric("tidemark_reads_total", "") - reads;
+    assert!((6.0..=9.0).contains(&more), "{more} reads");
+    assert_eq!(stage.metric("tidemark_doorbell_arms_total", ""), arms);
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn reads_do_not_grow_with_the_write_rate(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let reader = stage.reader(stage.config_without_poll());
+    stage.asleep(&reader).await;
+    let (reads, began) = (stage.metric("tidemark_reads_total", ""), Instant::now());
+    let mut written = 0;
+    while began.elapsed() < Duration::from_secs(2) {
+        stage.insert("again").await;
+        written += 1;
+    }
+    let reads = stage.metric("tidemark_reads_total", "") - reads;
+    // 50 reads a second, and a few at the start.
+    assert!(reads <= began.elapsed().as_secs_f64() * 50.0 + 10.0, "{reads} reads for {written} writes");
+    count_is(&reader, written).await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn callers_who_want_a_new_reading_share_queries(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let reader = stage.reader(stage.config_without_poll());
+    stage.asleep(&reader).await;
+    stage.insert("new").await;
+    let asked = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..3000 {
+        let reader = reader.clone();
+        callers.spawn(async move { reader.reread().await.unwrap() });
+    }
+    for reading in callers.join_all().await {
+        assert!(reading.at >= asked);
+        assert_eq!(count(&reading), 1);
+    }
+    let reads = stage.metric("tidemark_reads_total", "");
+    assert!(reads < 100.0, "{reads} reads for 3000 callers");
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_database_that_goes_away_and_comes_back_is_read_again_within_3_seconds(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    let (proxy, through) = stage.proxy().await;
+    let reader = stage.reader(ReaderConfig { database: through.clone(), listen: through, ..stage.config() });
+    stage.insert("before").await;
+    count_is(&reader, 1).await;
+    stage.asleep(&reader).await;
+
+    proxy.cut();
+    view_is(&reader, "the database is down", |view| !view.database_up && view.doorbell == Doorbell::Lost).await;
+    assert_eq!(reader.reread().await.unwrap_err(), Unavailable::Failed);
+    let kept = reader.subscribe().borrow().reading.clone().unwrap();
+    assert_eq!(count(&kept), 1, "the last values stay");
+    stage.insert("meanwhile").await;
+
+    proxy.restore();
+    let took = count_is(&reader, 2).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    view_is(&reader, "the doorbell is back", |view| view.doorbell == Doorbell::Listening).await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_database_that_goes_silent_is_noticed_and_no_caller_waits_for_it(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    let (proxy, through) = stage.proxy().await;
+    let listen = stage.database();
+    let reader = stage.reader(ReaderConfig { database: through, listen, ..stage.config() });
+    stage.asleep(&reader).await;
+
+    proxy.freeze();
+    let asked = Instant::now();
+    reader.reread().await.unwrap_err();
+    assert!(asked.elapsed() < Duration::from_secs(3));
+    view_is(&reader, "the database is down", |view| !view.database_up).await;
+    stage.insert("meanwhile").await;
+
+    proxy.thaw();
+    let took = count_is(&reader, 1).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_reader_that_has_ended_says_so(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let intervals = Intervals { poll: NEVER, ..Intervals::default() };
+    let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
+    stage.asleep(&reader).await;
+    stage.end().await;
+    assert_eq!(reader.reread().await.unwrap_err(), Unavailable::Ended);
+}
