@@ -1,1 +1,98 @@
-//! Pushes feeds to browsers: WebSocket /ws.
+//! Pushes feeds to browsers: `GET /ws`, protocol `tidemark.v1`.
+//!
+//! The way of a number: `store::Reader` -> [`feeds`] -> [`hub`] -> [`session`] -> the browser. [`gateway`] decides who may connect, [`drain`] how
+//! clients leave.
+
+pub mod config;
+pub mod drain;
+pub mod feeds;
+pub mod gateway;
+pub mod hub;
+pub mod inbound;
+pub mod metrics;
+pub mod origin;
+pub mod session;
+pub mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt;
+use runtime::{Admin, Signals, Tasks};
+use store::{Reader, ReaderConfig, ReaderMetrics};
+use tokio::{net::TcpListener, sync::watch, time::timeout_at};
+
+use crate::{drain::Drain, gateway::Gateway, hub::Hub, metrics::Metrics, origin::AllowedOrigins, session::Context};
+
+/// After the leftovers were told, how long tasks may take to end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// What one replica is told.
+#[derive(Debug)]
+pub struct Settings {
+    /// Its name.
+    pub replica: String,
+    /// Pages of other sites that may connect.
+    pub origins: AllowedOrigins,
+    /// Over how long clients are moved away at the end.
+    pub drain: Duration,
+    /// Longest silence towards a client.
+    pub beat: Duration,
+    /// How long a write may make no progress.
+    pub stall: Duration,
+    /// How the database is read.
+    pub reader: ReaderConfig,
+}
+
+/// Serves until it is told to stop, then moves the clients away and returns; told to hurry, it does not wait for them.
+///
+/// # Errors
+/// When a listener breaks, or two metrics have one name.
+pub async fn run(
+    settings: Settings,
+    public: TcpListener,
+    admin_listener: TcpListener,
+    signals: Signals,
+) -> anyhow::Result<()> {
+    let (tasks, admin) = (Tasks::default(), Admin::default());
+    let (feeds_ready, serving) = (admin.readiness.condition("feeds"), admin.readiness.condition("serving"));
+    let hub = Arc::new(Hub::new(settings.replica, settings.beat));
+    let reader =
+        Reader::start(settings.reader, ReaderMetrics::register(&admin.registry)?, &tasks.tracker, tasks.token.clone());
+    tasks.tracker.spawn(feeds::follow(reader.subscribe(), Arc::clone(&hub), feeds_ready));
+
+    let (draining, drain) = watch::channel(None);
+    let metrics = Metrics::register(&admin.registry)?;
+    let context = Context { hub, reader, metrics, token: tasks.token.clone(), drain, stall: settings.stall };
+    let (open, mut still_open) = watch::channel(0_usize);
+    let gateway = Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), open };
+
+    let accepting = tasks.token.child_token();
+    // Frames are small and each is news: waiting to fill a packet would only delay them.
+    let public = public.tap_io(|socket| drop(socket.set_nodelay(true)));
+    let routes = gateway::router(Arc::new(gateway));
+    let server = axum::serve(public, routes).with_graceful_shutdown(accepting.clone().cancelled_owned());
+    let mut server = tasks.tracker.spawn(server.into_future());
+    let admin_server = runtime::serve(admin_listener, admin.router(), tasks.token.clone());
+    let mut admin_server = tasks.tracker.spawn(admin_server);
+
+    serving.set(true, "yes");
+    tokio::select! {
+        () = signals.stop.cancelled() => {}
+        ended = &mut server => ended??,
+        ended = &mut admin_server => ended??,
+    }
+
+    serving.set(false, "draining");
+    accepting.cancel();
+    let drain = Drain::start(settings.drain);
+    draining.send_replace(Some(drain));
+    tracing::info!(connections = *still_open.borrow(), window_s = settings.drain.as_secs(), "moving clients away");
+    tokio::select! {
+        left = timeout_at(drain.ends(), still_open.wait_for(|open| *open == 0)) => {
+            tracing::info!(everybody_left = left.is_ok(), "closing");
+        }
+        () = signals.hurry.cancelled() => tracing::info!("closing at once"),
+    }
+    tasks.stop(STOP).await;
+    Ok(())
+}

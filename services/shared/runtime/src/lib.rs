@@ -11,5 +11,5 @@ pub use admin::Admin;
 pub use config::{Secret, ServiceArgs, invalid};
 pub use readiness::{Condition, Readiness};
 pub use server::{BindError, bind, serve};
-pub use shutdown::{Tasks, signal};
+pub use shutdown::{Signals, Tasks, signals};
 pub use telemetry::init as init_telemetry;

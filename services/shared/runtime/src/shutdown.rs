@@ -31,16 +31,32 @@ impl Tasks {
     }
 }
 
-/// Waits for SIGTERM or SIGINT and says which came. The handlers are in place when this returns; the wait is the inner future.
+/// What SIGTERM and SIGINT ask for.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// The first signal: end in an orderly way.
+    pub stop: CancellationToken,
+    /// The second signal: end now.
+    pub hurry: CancellationToken,
+}
+
+/// Takes over SIGTERM and SIGINT. The handlers are in place when this returns; the one task behind them lives as long as the process.
 ///
 /// # Errors
 /// When the process may not install signal handlers.
-pub fn signal() -> std::io::Result<impl Future<Output = &'static str> + Send + 'static> {
+pub fn signals() -> std::io::Result<Signals> {
     let (mut terminate, mut interrupt) = (unix_signal(SignalKind::terminate())?, unix_signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+    let signals = Signals::default();
+    let tokens = [signals.stop.clone(), signals.hurry.clone()];
+    tokio::spawn(async move {
+        for token in tokens {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "signal received");
+            token.cancel();
         }
-    })
+    });
+    Ok(signals)
 }

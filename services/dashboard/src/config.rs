@@ -1,0 +1,60 @@
+//! Configuration from the environment, beside what [`ServiceArgs`] has.
+//!
+//! | variable | default | meaning |
+//! |---|---|---|
+//! | `DATABASE_URL` | – | `postgres://user:password@host:port/database` |
+//! | `LISTEN_DATABASE_URL` | `DATABASE_URL` | a direct way to the same database, if `DATABASE_URL` leads through a pooler |
+//! | `ALLOWED_ORIGINS` | none | pages of other sites that may connect: `https://a.example,https://b.example`, or `*` |
+//! | `DRAIN_SECONDS` | 10 | over how long clients are moved away when this replica ends |
+
+use std::time::Duration;
+
+use clap::Parser;
+use runtime::{Secret, ServiceArgs, invalid};
+use store::{DatabaseUrl, ReaderConfig};
+
+use crate::{Settings, origin::AllowedOrigins};
+
+/// A write that makes no progress for so long ends the connection.
+const STALL: Duration = Duration::from_secs(30);
+
+/// The dashboard: pushes feeds to browsers over WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "dashboard", version)]
+pub struct Args {
+    /// What every service is told.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Secret,
+    #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true)]
+    listen_database_url: Option<Secret>,
+    /// Pages of other sites that may connect, separated by commas.
+    #[arg(long, env = "ALLOWED_ORIGINS", default_value = "")]
+    allowed_origins: AllowedOrigins,
+    /// Over how long clients are moved away at the end.
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 10)]
+    drain_seconds: u16,
+}
+
+impl Args {
+    /// The settings, or the end of the process with code 2 and the name of the variable that is wrong.
+    pub fn settings(self) -> Settings {
+        let url = |variable, secret: &Secret| {
+            DatabaseUrl::parse(secret.expose()).unwrap_or_else(|error| invalid(variable, error))
+        };
+        let database = url("DATABASE_URL", &self.database_url);
+        let listen = self
+            .listen_database_url
+            .as_ref()
+            .map_or_else(|| database.clone(), |secret| url("LISTEN_DATABASE_URL", secret));
+        Settings {
+            replica: self.service.replica_name.clone(),
+            origins: self.allowed_origins,
+            drain: Duration::from_secs(self.drain_seconds.into()),
+            beat: Duration::from_millis(protocol::DEFAULT_BEAT_MS),
+            stall: STALL,
+            reader: ReaderConfig { listen, ..ReaderConfig::new(database, self.service.replica_name) },
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! From the store into the hub: what a feed is, is data of the reading; nothing here knows a feed's name.
+
+use std::sync::Arc;
+
+use protocol::{Database, History};
+use runtime::Condition;
+use serde_json::Value;
+use store::{Doorbell, Reading, View};
+use tokio::sync::watch;
+
+use crate::hub::{Hub, Snapshot};
+
+/// What the hub takes of a reading: per feed its version, and its fields as a JSON object.
+pub fn snapshot(reading: &Reading) -> Snapshot {
+    let value = |fields: &[(String, i64)]| {
+        Value::Object(fields.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect())
+    };
+    Snapshot {
+        history: History { store: reading.history.store.clone(), timeline: reading.history.timeline },
+        at: reading.at,
+        values: reading.feeds.iter().map(|feed| (feed.name.clone(), feed.version, value(&feed.fields))).collect(),
+    }
+}
+
+/// Brings every reading into the hub until the reader ends. Ready means: something was read. A database that goes away later makes the values
+/// old, not the replica unready: it still has the last values and all its clients.
+pub async fn follow(mut views: watch::Receiver<View>, hub: Arc<Hub>, ready: Condition) {
+    loop {
+        let view = views.borrow_and_update().clone();
+        hub.update(|items| match &view.reading {
+            Some(reading) if view.database_up => items.apply(snapshot(reading)),
+            _ => items.set_database(Database::Down),
+        });
+        ready.set(hub.is_ready(), describe(&view));
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn describe(view: &View) -> String {
+    let database = match (&view.reading, view.database_up) {
+        (None, _) => "not read yet",
+        (Some(_), true) => "up",
+        (Some(_), false) => "down, serving the last values",
+    };
+    let doorbell = match view.doorbell {
+        Doorbell::Connecting => "connecting",
+        Doorbell::Listening => "listening",
+        Doorbell::Swallowed => "swallowed on its way (a pooler? see LISTEN_DATABASE_URL), polling every 200 ms",
+        Doorbell::Lost => "lost, polling every 200 ms until it is back",
+    };
+    format!("database {database}; doorbell {doorbell}")
+}

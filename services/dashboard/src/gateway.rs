@@ -1,0 +1,152 @@
+//! `GET /ws`: who may connect, and to what. A browser cannot read a failed handshake, so most refusals are an upgrade and a close frame.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use protocol::{Cursor, Feeds, PROTOCOL, close};
+use runtime::Tasks;
+use serde_json::json;
+use tokio::{net::TcpStream, sync::watch};
+
+use crate::{
+    hub::Refusal,
+    metrics::Handshake,
+    origin::AllowedOrigins,
+    session::{self, Context, Socket},
+};
+
+/// How long a client waits before it asks a replica again that has not read the database yet, ms: about as long as a first reading takes.
+const RETRY_MS: u64 = 500;
+
+/// What the gateway needs.
+pub struct Gateway {
+    /// Which pages may connect.
+    pub origins: AllowedOrigins,
+    /// What sessions share.
+    pub context: Arc<Context>,
+    /// Where sessions are spawned.
+    pub tasks: Tasks,
+    /// How many sockets are open.
+    pub open: watch::Sender<usize>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Params {
+    feeds: Option<String>,
+    since: Option<String>,
+}
+
+/// What to do with a client whose upgrade is accepted.
+enum Admission {
+    Serve(Arc<Feeds>, Option<Cursor>),
+    Close(Handshake, u16, String),
+}
+
+/// The routes for users.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let not_found =
+        async || error(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; the dashboard serves /ws");
+    Router::new().route("/ws", get(connect)).fallback(not_found).with_state(gateway)
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
+}
+
+async fn connect(
+    State(gateway): State<Arc<Gateway>>,
+    query: Result<Query<Params>, QueryRejection>,
+    headers: HeaderMap,
+    upgrade: Result<IncomingUpgrade, StatusCode>,
+) -> Response {
+    let metrics = &gateway.context.metrics;
+    let Ok(Ok((mut response, upgraded))) = upgrade.map(IncomingUpgrade::upgrade) else {
+        metrics.handshake(Handshake::Failed);
+        return error(StatusCode::BAD_REQUEST, "no-websocket", "connect to this path with a WebSocket, version 13");
+    };
+    match choose_protocol(&headers) {
+        Ok(Some(chosen)) => drop(response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen)),
+        Ok(None) => {}
+        Err(()) => {
+            metrics.handshake(Handshake::Failed);
+            return error(StatusCode::BAD_REQUEST, "unknown-protocol", "the only sub-protocol is tidemark.v1");
+        }
+    }
+    let admission = gateway.admit(query, &headers);
+    let task = Arc::clone(&gateway);
+    gateway.tasks.tracker.spawn(async move { task.serve(upgraded, admission).await });
+    response.into_response()
+}
+
+/// Our sub-protocol if the client offers it, none if it offers none, an error if it offers only others.
+fn choose_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
+    let mut offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .peekable();
+    if offered.peek().is_none() {
+        return Ok(None);
+    }
+    let ours = offered.any(|name| name.trim_ascii() == PROTOCOL.as_bytes());
+    if ours { Ok(Some(HeaderValue::from_static(PROTOCOL))) } else { Err(()) }
+}
+
+impl Gateway {
+    fn admit(&self, query: Result<Query<Params>, QueryRejection>, headers: &HeaderMap) -> Admission {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+        if !self.origins.allow(text(header::ORIGIN), text(header::HOST)) {
+            return Admission::Close(
+                Handshake::Origin,
+                close::POLICY,
+                "origin: not allowed, see ALLOWED_ORIGINS".to_owned(),
+            );
+        }
+        let bad_query = |reason: String| Admission::Close(Handshake::Query, close::POLICY, reason);
+        let Ok(Query(params)) = query else { return bad_query("query: cannot be read".to_owned()) };
+        let feeds = match Feeds::parse(params.feeds.as_deref().unwrap_or_default()) {
+            Ok(feeds) => feeds,
+            Err(error) => return bad_query(error.to_string()),
+        };
+        match self.context.hub.admit(&feeds) {
+            Ok(()) => Admission::Serve(Arc::new(feeds), params.since.and_then(|since| since.parse().ok())),
+            Err(Refusal::UnknownFeed(feed)) => bad_query(format!("feeds: there is no feed {feed}")),
+            Err(Refusal::NotReady) => {
+                Admission::Close(Handshake::NotReady, close::TRY_LATER, close::retry_reason(RETRY_MS))
+            }
+        }
+    }
+
+    async fn serve(&self, upgraded: UpgradeFut, admission: Admission) {
+        self.open.send_modify(|open| *open += 1);
+        let counted = self.context.metrics.open();
+        match (socket(upgraded).await, admission) {
+            (Some(socket), Admission::Serve(feeds, cursor)) => {
+                self.context.metrics.handshake(Handshake::Accepted);
+                session::run(&self.context, socket, feeds, cursor).await;
+            }
+            (Some(socket), Admission::Close(outcome, code, reason)) => {
+                self.context.metrics.handshake(outcome);
+                session::refuse(&self.context, socket, code, &reason).await;
+            }
+            (None, _) => self.context.metrics.handshake(Handshake::Failed),
+        }
+        drop(counted);
+        self.open.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Takes the bare connection out of the HTTP server: its buffers go, and a session costs little more than its socket.
+async fn socket(upgraded: UpgradeFut) -> Option<Socket> {
+    let upgraded = upgraded.await.ok()?.into_inner().into_inner();
+    let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
+    Some(Socket { stream: parts.io.into_inner(), ahead: parts.read_buf })
+}

@@ -1,0 +1,330 @@
+//! The hub: one shared state that readings flow into and sessions read from. It knows no socket and no SQL.
+//!
+//! A frame is encoded once per (position, set of feeds) and shared by all sessions, as the bytes that go to the socket.
+
+mod items;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set};
+use tokio::{sync::watch, time::Instant};
+
+pub use self::items::{Items, News, Position, Snapshot};
+use crate::wire;
+
+/// A shared frame older than this is encoded anew: its ages would no longer be true.
+const STALE: Duration = Duration::from_secs(1);
+/// Most shared frames kept at a time. One tick needs one per set of feeds; sessions that are behind by different ticks need some more.
+const MAX_SHARED: usize = 256;
+
+/// What wakes a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// The newest position.
+    pub position: Position,
+    /// Whether the database can be read.
+    pub database: Database,
+}
+
+/// Why a client cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing was read yet.
+    NotReady,
+    /// No such feed.
+    UnknownFeed(String),
+}
+
+/// The answer to a client's query.
+#[derive(Debug)]
+pub struct Greeting {
+    /// The `hello`.
+    pub hello: Bytes,
+    /// The first `set` or `beat`.
+    pub first: Bytes,
+    /// Up to where the client has been told.
+    pub position: Position,
+}
+
+struct Shared {
+    from: u64,
+    encoded_at: Instant,
+    frame: Bytes,
+}
+
+#[derive(Default)]
+struct State {
+    items: Items,
+    shared: HashMap<Arc<Feeds>, Vec<Shared>>,
+    shared_count: usize,
+}
+
+/// See the module.
+pub struct Hub {
+    replica: String,
+    beat: Duration,
+    state: Mutex<State>,
+    pulse: watch::Sender<Pulse>,
+}
+
+impl Hub {
+    /// An empty hub of this replica, which sends a beat after so long a silence.
+    pub fn new(replica: String, beat: Duration) -> Self {
+        let pulse = watch::Sender::new(Pulse { position: Position::default(), database: Database::Up });
+        Self { replica, beat, state: Mutex::default(), pulse }
+    }
+
+    /// Longest silence towards a client.
+    pub fn beat_interval(&self) -> Duration {
+        self.beat
+    }
+
+    /// A receiver that is woken by every change.
+    pub fn subscribe(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    /// Changes the items, and wakes the sessions if that changed anything for them.
+    pub fn update(&self, change: impl FnOnce(&mut Items)) {
+        let mut state = self.lock();
+        change(&mut state.items);
+        let pulse = Pulse { position: state.items.position(), database: state.items.database() };
+        if pulse != *self.pulse.borrow() {
+            state.shared.clear();
+            state.shared_count = 0;
+        }
+        // Still under the lock: a pulse that overtook a newer one would leave sessions waiting for nothing.
+        self.pulse.send_if_modified(|old| std::mem::replace(old, pulse) != pulse);
+    }
+
+    /// Whether something has been read.
+    pub fn is_ready(&self) -> bool {
+        self.lock().items.history().is_some()
+    }
+
+    /// Whether a client knows more than this replica: then the database has to be read before it is answered.
+    pub fn is_behind(&self, cursor: &Cursor) -> bool {
+        self.lock().items.is_behind(cursor)
+    }
+
+    /// Whether this query can be served.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn admit(&self, feeds: &Feeds) -> Result<(), Refusal> {
+        let state = self.lock();
+        match state.items.missing(feeds) {
+            _ if state.items.history().is_none() => Err(Refusal::NotReady),
+            Some(feed) => Err(Refusal::UnknownFeed(feed.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// The first two frames for a client. `verified`: the database was read after the cursor came, so a cursor that is still ahead must be forgotten.
+    pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool) -> Greeting {
+        let state = self.lock();
+        let items = &state.items;
+        let resumed = cursor.is_some_and(|cursor| Some(&cursor.history) == items.history());
+        let reset = cursor.is_some_and(|cursor| !resumed || (verified && items.is_behind(cursor)));
+        let news = match cursor {
+            Some(cursor) if !reset => items.beyond(feeds, cursor),
+            _ => items.since(feeds, 0),
+        };
+        let first = if news.is_empty() { self.beat_frame(items, feeds) } else { set_frame(items, feeds, news, reset) };
+        Greeting { hello: self.hello_frame(items, resumed), first: wire::text(&first), position: items.position() }
+    }
+
+    /// What the session has not sent yet, and moves its position. `None`: nothing for its feeds.
+    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position) -> Option<Bytes> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let (from, now) = (std::mem::replace(position, state.items.position()), Instant::now());
+        if from.epoch != position.epoch {
+            let set = set_frame(&state.items, feeds, state.items.since(feeds, 0), true);
+            let mut both = self.hello_frame(&state.items, false).to_vec();
+            both.extend_from_slice(&wire::text(&set));
+            return Some(both.into());
+        }
+        let frames = state.shared.entry(Arc::clone(feeds)).or_default();
+        if let Some(shared) = frames.iter().find(|shared| shared.from == from.tick && now - shared.encoded_at < STALE) {
+            return Some(shared.frame.clone());
+        }
+        let news = state.items.since(feeds, from.tick);
+        if news.is_empty() {
+            return None;
+        }
+        let frame = wire::text(&set_frame(&state.items, feeds, news, false));
+        frames.retain(|shared| shared.from != from.tick);
+        frames.push(Shared { from: from.tick, encoded_at: now, frame: frame.clone() });
+        state.shared_count += 1;
+        if state.shared_count > MAX_SHARED {
+            state.shared.clear();
+            state.shared_count = 0;
+        }
+        Some(frame)
+    }
+
+    /// A sign of life with the ages of now.
+    pub fn beat(&self, feeds: &Feeds) -> Bytes {
+        wire::text(&self.beat_frame(&self.lock().items, feeds))
+    }
+
+    fn beat_frame(&self, items: &Items, feeds: &Feeds) -> Frame {
+        Frame::Beat(Beat { age_ms: age_ms(items, feeds), database: items.database() })
+    }
+
+    fn hello_frame(&self, items: &Items, resumed: bool) -> Bytes {
+        let (store, timeline) =
+            items.history().map_or((String::new(), 0), |history| (history.store.clone(), history.timeline));
+        wire::text(&Frame::Hello(Hello {
+            protocol: PROTOCOL.to_owned(),
+            replica: self.replica.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            store,
+            timeline,
+            beat_ms: millis(self.beat),
+            resumed,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs between two writes that belong together, so a poisoned state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set_frame(items: &Items, feeds: &Feeds, news: News, reset: bool) -> Frame {
+    Frame::Set(Set {
+        cursor: items.cursor(feeds).map(|cursor| cursor.to_string()).unwrap_or_default(),
+        age_ms: age_ms(items, feeds),
+        complete: news.complete,
+        reset,
+        database: items.database(),
+        items: news.items,
+    })
+}
+
+fn age_ms(items: &Items, feeds: &Feeds) -> std::collections::BTreeMap<String, u64> {
+    items.ages(feeds, Instant::now()).into_iter().map(|(feed, age)| (feed, millis(age))).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::History;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn hub(version: u64) -> Hub {
+        let hub = Hub::new("r1".into(), Duration::from_secs(5));
+        read(&hub, 1, version);
+        hub
+    }
+
+    fn read(hub: &Hub, timeline: u32, version: u64) {
+        let history = History { store: "s".into(), timeline };
+        let values = vec![("texts".to_owned(), version, json!({ "count": version }))];
+        hub.update(|items| items.apply(Snapshot { history, at: Instant::now(), values }));
+    }
+
+    fn texts() -> Arc<Feeds> {
+        Arc::new(Feeds::parse("texts").unwrap())
+    }
+
+    /// The JSON of unmasked text frames.
+    fn frames(mut bytes: &[u8]) -> Vec<Value> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            assert_eq!(bytes[0], 0x81);
+            let (length, head) = match bytes[1] {
+                126 => (usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), 4),
+                short => (usize::from(short), 2),
+            };
+            frames.push(serde_json::from_slice(&bytes[head..head + length]).unwrap());
+            bytes = &bytes[head + length..];
+        }
+        frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_frame_is_shared_by_all_sessions_until_it_is_a_second_old() {
+        let hub = hub(1);
+        let feeds = texts();
+        let start = hub.greet(&feeds, None, false).position;
+        read(&hub, 1, 2);
+        let frame = |mut position| hub.news(&feeds, &mut position).unwrap();
+        assert_eq!(frame(start).as_ptr(), frame(start).as_ptr());
+        let first = frame(start);
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        assert_ne!(first.as_ptr(), frame(start).as_ptr());
+        assert_eq!(frames(&frame(start))[0]["ageMs"]["texts"], 1_500);
+        let mut position = start;
+        assert!(hub.news(&feeds, &mut position).is_some());
+        assert!(hub.news(&feeds, &mut position).is_none(), "told once");
+    }
+
+    #[tokio::test]
+    async fn a_cursor_that_covers_all_is_answered_with_a_beat() {
+        let hub = hub(7);
+        let cursor: Cursor = "s.1~texts.7".parse().unwrap();
+        let greeting = hub.greet(&texts(), Some(&cursor), false);
+        assert_eq!(frames(&greeting.hello)[0]["resumed"], true);
+        assert_eq!(frames(&greeting.first)[0]["type"], "beat");
+        let older: Cursor = "s.1~texts.6".parse().unwrap();
+        let set = &frames(&hub.greet(&texts(), Some(&older), false).first)[0];
+        assert_eq!((&set["type"], &set["items"][0]["version"], set.get("reset")), (&json!("set"), &json!(7), None));
+        assert_eq!(set["cursor"], "s.1~texts.7");
+    }
+
+    #[tokio::test]
+    async fn a_cursor_ahead_of_the_database_is_reset_only_when_that_was_verified() {
+        let hub = hub(7);
+        let ahead: Cursor = "s.1~texts.9".parse().unwrap();
+        assert!(hub.is_behind(&ahead));
+        assert_eq!(frames(&hub.greet(&texts(), Some(&ahead), false).first)[0]["type"], "beat");
+        let set = &frames(&hub.greet(&texts(), Some(&ahead), true).first)[0];
+        assert_eq!((&set["reset"], &set["items"][0]["version"]), (&json!(true), &json!(7)));
+    }
+
+    #[tokio::test]
+    async fn another_history_is_told_with_a_hello_and_a_reset() {
+        let hub = hub(7);
+        let mut position = hub.greet(&texts(), None, false).position;
+        read(&hub, 2, 3);
+        let told = frames(&hub.news(&texts(), &mut position).unwrap());
+        assert_eq!((&told[0]["type"], &told[0]["timeline"]), (&json!("hello"), &json!(2)));
+        assert_eq!((&told[1]["reset"], &told[1]["items"][0]["version"]), (&json!(true), &json!(3)));
+    }
+
+    #[tokio::test]
+    async fn sessions_are_woken_by_changes_and_by_the_state_of_the_database_only() {
+        let hub = hub(7);
+        let mut pulse = hub.subscribe();
+        pulse.mark_unchanged();
+        read(&hub, 1, 7);
+        assert!(!pulse.has_changed().unwrap(), "a reading without news wakes nobody");
+        hub.update(|items| items.set_database(Database::Down));
+        assert!(pulse.has_changed().unwrap());
+        pulse.mark_unchanged();
+        read(&hub, 1, 8);
+        assert!(pulse.has_changed().unwrap());
+        assert_eq!(pulse.borrow().database, Database::Up);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_feed_and_an_empty_hub_are_refused() {
+        let empty = Hub::new("r1".into(), Duration::from_secs(5));
+        assert_eq!(empty.admit(&texts()), Err(Refusal::NotReady));
+        let unknown = Feeds::parse("texts,nothing").unwrap();
+        assert_eq!(hub(1).admit(&unknown), Err(Refusal::UnknownFeed("nothing".into())));
+    }
+}

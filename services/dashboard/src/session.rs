@@ -1,0 +1,247 @@
+//! One session per socket: it waits for news, writes the newest, and never queues. State per client: a position and a few times.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use protocol::{Cursor, Feeds, Frame, Move, close};
+use store::Reader;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    drain::Drain,
+    feeds,
+    hub::{Hub, Position},
+    inbound::{self, Ended},
+    metrics::{Kind, Metrics},
+    wire,
+};
+
+/// Shortest time between two sets: 20 frames a second are more than an eye can follow.
+const SET_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a client that is ahead of this replica waits for a fresh reading. The client gives up after 1,000 ms without `hello`.
+const REREAD: Duration = Duration::from_millis(700);
+/// How long a closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(1);
+/// What is still read from a client that was closed, bytes.
+const CLOSING_BYTES: usize = 1 << 20;
+
+/// What all sessions share.
+pub struct Context {
+    /// Where the values are.
+    pub hub: Arc<Hub>,
+    /// Asked when a client knows more than the hub.
+    pub reader: Reader,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Ends every session.
+    pub token: CancellationToken,
+    /// Says when clients have to move.
+    pub drain: watch::Receiver<Option<Drain>>,
+    /// How long a write may make no progress.
+    pub stall: Duration,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// The client closed or went away.
+    Gone,
+    /// Close with this code and reason.
+    Close(u16, &'static str),
+    /// A write failed or made no progress, or was cut short by the end of the process: nothing can be said any more.
+    Cut,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Cut
+    }
+}
+
+/// A socket after its upgrade: the stream, and what had been read ahead.
+pub struct Socket {
+    /// The connection itself; the HTTP server's buffers are gone.
+    pub stream: TcpStream,
+    /// Bytes that came with the handshake.
+    pub ahead: Bytes,
+}
+
+/// Serves one client until either side ends.
+pub async fn run(context: &Context, socket: Socket, feeds: Arc<Feeds>, cursor: Option<Cursor>) {
+    let (mut read, mut write) = socket.stream.into_split();
+    let (pongs, mut pongs_to_send) = mpsc::channel(1);
+    let end = {
+        let inbound = pin!(inbound(&mut read, socket.ahead, pongs));
+        let mut session = Session { context, write: &mut write, feeds };
+        session.serve(cursor, inbound, &mut pongs_to_send).await.unwrap_or_else(|end| end)
+    };
+    let code = match end {
+        End::Gone => finish(&mut read, &mut write, close::DONE, "").await,
+        End::Close(code, reason) => finish(&mut read, &mut write, code, reason).await,
+        End::Cut => close::ABNORMAL,
+    };
+    context.metrics.closed(code);
+}
+
+/// Closes a client that is not served, with the reason.
+pub async fn refuse(context: &Context, socket: Socket, code: u16, reason: &str) {
+    let (mut read, mut write) = socket.stream.into_split();
+    context.metrics.closed(finish(&mut read, &mut write, code, reason).await);
+}
+
+/// Says why, ends our half, and waits shortly for the other half: unread bytes would turn the end into a reset that swallows the reason.
+async fn finish(read: &mut OwnedReadHalf, write: &mut OwnedWriteHalf, code: u16, reason: &str) -> u16 {
+    let closing = async {
+        write.write_all(&wire::close(code, reason)).await?;
+        write.shutdown().await?;
+        inbound::drain(read, CLOSING_BYTES).await;
+        io::Result::Ok(())
+    };
+    match timeout(CLOSING, closing).await {
+        Ok(Ok(())) | Err(_) => code,
+        Ok(Err(_)) => close::ABNORMAL,
+    }
+}
+
+/// Waits for the first byte before it makes a reader: most clients never send one, and a reader's buffer is 8 KiB.
+async fn inbound(read: &mut OwnedReadHalf, ahead: Bytes, pongs: mpsc::Sender<Bytes>) -> Ended {
+    if ahead.is_empty() && read.readable().await.is_err() {
+        return Ended::Gone;
+    }
+    let stream: Pin<&mut (dyn AsyncRead + Send)> = pin!(ahead.as_ref().chain(read));
+    inbound::read(stream, pongs).await
+}
+
+struct Session<'a> {
+    context: &'a Context,
+    write: &'a mut OwnedWriteHalf,
+    feeds: Arc<Feeds>,
+}
+
+impl Session<'_> {
+    async fn serve(
+        &mut self,
+        cursor: Option<Cursor>,
+        mut inbound: Pin<&mut impl Future<Output = Ended>>,
+        pongs: &mut mpsc::Receiver<Bytes>,
+    ) -> Result<End, End> {
+        let Context { hub, token, drain, .. } = self.context;
+        let (mut pulse, mut drain) = (hub.subscribe(), drain.clone());
+        let mut position = self.greet(cursor).await?;
+        let mut told = pulse.borrow().database;
+        let (mut next_set, mut beat_at) = (Instant::now(), Instant::now() + hub.beat_interval());
+        let (mut move_at, mut draining) = (None, false);
+        loop {
+            let newest = *pulse.borrow_and_update();
+            let behind = newest.position != position;
+            if !behind && newest.database != told {
+                told = newest.database;
+                beat_at = self.beat().await?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(End::Close(close::RESTART, "the replica restarts")),
+                ended = &mut inbound => return Ok(match ended {
+                    Ended::Gone => End::Gone,
+                    Ended::Broken(code, reason) => End::Close(code, reason),
+                }),
+                Some(pong) = pongs.recv() => self.send(&pong, Kind::Pong).await?,
+                Ok(()) = drain.changed(), if !draining => {
+                    draining = true;
+                    move_at = drain.borrow().as_ref().map(Drain::turn);
+                }
+                () = at(move_at) => {
+                    move_at = None;
+                    let grace = drain.borrow().as_ref().map_or(0, |drain| drain.grace_ms(Instant::now()));
+                    self.send(&wire::text(&Frame::Move(Move { grace_ms: grace })), Kind::Move).await?;
+                }
+                // While behind, only the time of the next frame matters, not how many more changes come.
+                _ = pulse.changed(), if !behind => {}
+                () = sleep_until(next_set), if behind => {
+                    // A frame is made when its first byte can leave: its ages are true, and its values the newest.
+                    self.writable().await?;
+                    if let Some(frame) = hub.news(&self.feeds, &mut position) {
+                        told = newest.database;
+                        self.send(&frame, Kind::Set).await?;
+                        next_set = Instant::now() + SET_INTERVAL;
+                        beat_at = Instant::now() + hub.beat_interval();
+                    }
+                }
+                () = sleep_until(beat_at), if !behind => beat_at = self.beat().await?,
+            }
+        }
+    }
+
+    /// Sends `hello` and the first values. A client that knows more than this replica makes it read the database first.
+    async fn greet(&mut self, cursor: Option<Cursor>) -> Result<Position, End> {
+        let Context { hub, reader, .. } = self.context;
+        let mut verified = false;
+        if cursor.as_ref().is_some_and(|cursor| hub.is_behind(cursor))
+            && let Ok(Ok(reading)) = timeout(REREAD, reader.reread()).await
+        {
+            hub.update(|items| items.apply(feeds::snapshot(&reading)));
+            verified = true;
+        }
+        let greeting = hub.greet(&self.feeds, cursor.as_ref(), verified);
+        self.send(&greeting.hello, Kind::Hello).await?;
+        self.send(&greeting.first, Kind::First).await?;
+        Ok(greeting.position)
+    }
+
+    async fn beat(&mut self) -> Result<Instant, End> {
+        let frame = self.context.hub.beat(&self.feeds);
+        self.send(&frame, Kind::Beat).await?;
+        Ok(Instant::now() + self.context.hub.beat_interval())
+    }
+
+    /// Writes all of it. Every wait for room in the socket is bounded, so a slow client lives and a stuck one does not.
+    async fn send(&mut self, mut bytes: &[u8], kind: Kind) -> Result<(), End> {
+        self.context.metrics.sent(kind, bytes.len());
+        while !bytes.is_empty() {
+            match self.write.try_write(bytes) {
+                Ok(0) => return Err(End::Cut),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn writable(&self) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            ready = timeout(self.context.stall, self.write.writable()) => match ready {
+                Ok(ready) => Ok(ready?),
+                Err(_) => {
+                    self.context.metrics.stalled();
+                    Err(End::Cut)
+                }
+            },
+            () = self.context.token.cancelled() => Err(End::Cut),
+        }
+    }
+}
+
+/// Waits for a moment that may never come.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
