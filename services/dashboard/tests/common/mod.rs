@@ -1,0 +1,241 @@
+//! What the tests of this crate share: a replica on a database of its own, and a client that shows every byte it gets.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use dashboard::{Settings, origin::AllowedOrigins};
+use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite};
+use runtime::Signals;
+use serde_json::Value;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use store::{DatabaseUrl, ReaderConfig};
+use test_support::wait_until;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Sink},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Long against anything that a healthy system does, also on a machine that compiles at the same time.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// A replica under test.
+pub struct Replica {
+    pub addr: SocketAddr,
+    pub admin: SocketAddr,
+    pub signals: Signals,
+    pub task: JoinHandle<anyhow::Result<()>>,
+}
+
+pub fn settings(database: DatabaseUrl) -> Settings {
+    Settings {
+        replica: "dashboard-test".into(),
+        origins: AllowedOrigins::default(),
+        drain: Duration::from_millis(200),
+        beat: Duration::from_secs(5),
+        stall: Duration::from_secs(30),
+        reader: ReaderConfig::new(database, "dashboard-test"),
+    }
+}
+
+impl Replica {
+    /// A ready replica with these settings.
+    pub async fn start(settings: Settings) -> Self {
+        let replica = Self::start_unready(settings, TcpListener::bind("127.0.0.1:0").await.unwrap()).await;
+        wait_until(LONG, "the replica is ready", async || replica.ready().await.0).await;
+        replica
+    }
+
+    pub async fn start_unready(settings: Settings, public: TcpListener) -> Self {
+        let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, admin) = (public.local_addr().unwrap(), admin_listener.local_addr().unwrap());
+        let signals = Signals::default();
+        let task = tokio::spawn(dashboard::run(settings, public, admin_listener, signals.clone()));
+        Self { addr, admin, signals, task }
+    }
+
+    /// What the admin port answers.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        (text[9..12].parse().unwrap(), text)
+    }
+
+    pub async fn ready(&self) -> (bool, String) {
+        let (status, text) = self.admin("/readyz").await;
+        (status == 200, text)
+    }
+
+    /// The value of one line of `/metrics`.
+    pub async fn metric(&self, line: &str) -> f64 {
+        let (_, text) = self.admin("/metrics").await;
+        let found =
+            text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')).map(|n| n.trim().parse().unwrap());
+        found.unwrap_or(0.0)
+    }
+
+    pub async fn connect(&self, query: &str) -> Client {
+        Client::connect(self.addr, query, &[]).await.unwrap()
+    }
+
+    pub async fn stop(self) {
+        self.signals.stop.cancel();
+        self.signals.hurry.cancel();
+        timeout(LONG, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+/// What arrived.
+#[derive(Debug, PartialEq)]
+pub enum Got {
+    Json(Value),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    End,
+}
+
+impl Got {
+    pub fn json(self) -> Value {
+        match self {
+            Self::Json(value) => value,
+            other => panic!("expected a frame, got {other:?}"),
+        }
+    }
+}
+
+/// A client that writes bytes as they are and reads frames.
+pub struct Client {
+    pub write: OwnedWriteHalf,
+    pub head: String,
+    frames: WebSocketRead<OwnedReadHalf>,
+    _unused: WebSocketWrite<Sink>,
+}
+
+impl Client {
+    /// Connects to `/ws?query`; an answer other than 101 is the error.
+    pub async fn connect(addr: SocketAddr, query: &str, headers: &[(&str, &str)]) -> Result<Self, String> {
+        Self::handshake(TcpStream::connect(addr).await.map_err(|error| error.to_string())?, query, headers).await
+    }
+
+    /// As [`Client::connect`], with a receive buffer so small that a client that does not read is felt at once.
+    pub async fn connect_small(addr: SocketAddr, query: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self::handshake(socket.connect(addr).await.unwrap(), query, &[]).await.unwrap()
+    }
+
+    async fn handshake(mut stream: TcpStream, query: &str, headers: &[(&str, &str)]) -> Result<Self, String> {
+        let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!(
+            "GET /ws?{query} HTTP/1.1\r\nhost: board.example:3000\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        if !head.starts_with("HTTP/1.1 101") {
+            return Err(head);
+        }
+        let (read, write) = stream.into_split();
+        let (mut frames, _unused) = fastwebsockets::after_handshake_split(read, tokio::io::sink(), Role::Client);
+        frames.set_auto_close(false);
+        frames.set_auto_pong(false);
+        Ok(Self { write, head, frames, _unused })
+    }
+
+    /// The next frame.
+    pub async fn next(&mut self) -> Got {
+        timeout(LONG, self.frame()).await.expect("a frame in time")
+    }
+
+    async fn frame(&mut self) -> Got {
+        let mut none = |_| async { Ok::<_, WebSocketError>(()) };
+        match self.frames.read_frame(&mut none).await {
+            Ok(frame) => match frame.opcode {
+                OpCode::Text => Got::Json(serde_json::from_slice(&frame.payload).unwrap()),
+                OpCode::Pong => Got::Pong(frame.payload.to_vec()),
+                OpCode::Close => {
+                    let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                    Got::Close(code, String::from_utf8(frame.payload[2..].to_vec()).unwrap())
+                }
+                other => panic!("unexpected {other:?}"),
+            },
+            Err(_) => Got::End,
+        }
+    }
+
+    /// `hello` and the first frame.
+    pub async fn greeted(&mut self) -> (Value, Value) {
+        (self.next().await.json(), self.next().await.json())
+    }
+
+    /// Reads until a frame satisfies the condition.
+    pub async fn until(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
+        let looking = async {
+            loop {
+                let frame = self.frame().await.json();
+                if condition(&frame) {
+                    return frame;
+                }
+            }
+        };
+        timeout(LONG, looking).await.expect("the frame in time")
+    }
+
+    /// Reads until this count arrives.
+    pub async fn until_count(&mut self, count: i64) -> Value {
+        self.until(|frame| frame["items"][0]["value"]["count"] == count).await
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        // The server may have closed already: what it said is then read.
+        let _ = self.write.write_all(bytes).await;
+    }
+}
+
+/// A client's frame: the first byte, then length, mask and payload as RFC 6455 section 5.2 has them.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..=125) => frame.push(0x80 | short as u8),
+        Ok(medium) => {
+            frame.push(0x80 | 126);
+            frame.extend(medium.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+pub fn url(options: &PgConnectOptions) -> DatabaseUrl {
+    options.clone().into()
+}
+
+/// Stores texts by SQL, as any other program could.
+pub async fn save(pool: &PgPool, texts: i32) {
+    let insert =
+        "INSERT INTO tidemark.texts (id, body) SELECT gen_random_uuid(), 'text ' || n FROM generate_series(1, $1) AS n";
+    sqlx::query(insert).bind(texts).execute(pool).await.unwrap();
+}
