@@ -1,1 +1,104 @@
-//! POST /save, GET /all, and the page's files.
+//! `POST /save`, `GET /all`, and the page's files.
+//!
+//! [`routes`] holds every route and what all answers have in common; [`save`], [`list`] and [`page`] one endpoint each.
+
+pub mod config;
+pub mod cursor;
+pub mod error;
+pub mod list;
+pub mod metrics;
+pub mod page;
+pub mod routes;
+pub mod save;
+
+use std::{path::PathBuf, time::Duration};
+
+use runtime::{Admin, Condition, Signals, Tasks};
+use store::{DatabaseUrl, TextWriter, Texts, TextsConfig, WriterConfig, WriterMetrics};
+use tokio::time::{sleep, timeout};
+
+use crate::{metrics::HttpMetrics, routes::App};
+
+/// How long requests in flight may take after the signal to stop. None takes longer than [`routes::REQUEST_TIMEOUT`].
+const FINISH: Duration = routes::REQUEST_TIMEOUT;
+
+/// After the last request, how long tasks may take to end. What the writer still holds has no caller any more.
+const STOP: Duration = Duration::from_secs(1);
+
+/// Between two attempts to migrate. The database is often started at the same time.
+const MIGRATE_RETRY: Duration = Duration::from_millis(500);
+
+/// What one replica is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name; it must be fit for a header.
+    pub replica: String,
+    /// Where texts are stored.
+    pub database: DatabaseUrl,
+    /// Directory of the built page.
+    pub page_dir: PathBuf,
+}
+
+/// Serves until it is told to stop, then finishes the requests in flight and returns.
+///
+/// # Errors
+/// When a listener breaks, or two metrics have one name.
+pub async fn run(
+    settings: Settings,
+    public: tokio::net::TcpListener,
+    admin_listener: tokio::net::TcpListener,
+    signals: Signals,
+) -> anyhow::Result<()> {
+    let Settings { replica, database, page_dir } = settings;
+    let (tasks, admin) = (Tasks::default(), Admin::default());
+    let (schema, serving) = (admin.readiness.condition("schema"), admin.readiness.condition("serving"));
+    tasks.tracker.spawn(tasks.token.clone().run_until_cancelled_owned(migrate(database.clone(), schema)));
+
+    let writer = WriterConfig { database: database.clone(), application_name: replica.clone() };
+    let metrics = WriterMetrics::register(&admin.registry)?;
+    let app = App {
+        writer: TextWriter::start(writer, metrics, &tasks.tracker, tasks.token.clone()),
+        texts: Texts::new(TextsConfig { database, application_name: replica.clone() }),
+    };
+    let texts = app.texts.clone();
+    let router = routes::router(app, &page_dir, &replica, HttpMetrics::register(&admin.registry)?)?;
+
+    let accepting = tasks.token.child_token();
+    let mut server = tasks.tracker.spawn(runtime::serve(public, router, accepting.clone()));
+    let admin_server = runtime::serve(admin_listener, admin.router(), tasks.token.clone());
+    let mut admin_server = tasks.tracker.spawn(admin_server);
+
+    serving.set(true, "yes");
+    tokio::select! {
+        () = signals.stop.cancelled() => {}
+        ended = &mut server => ended??,
+        ended = &mut admin_server => ended??,
+    }
+
+    serving.set(false, "shutting down");
+    accepting.cancel();
+    tracing::info!("finishing requests");
+    tokio::select! {
+        finished = timeout(FINISH, server) => tracing::info!(all = finished.is_ok(), "requests finished"),
+        () = signals.hurry.cancelled() => tracing::info!("closing at once"),
+    }
+    // Their connections may be stuck; the process ends anyway.
+    let _ = timeout(STOP, texts.close()).await;
+    tasks.stop(STOP).await;
+    Ok(())
+}
+
+/// Brings the schema up to date, however long the database takes to appear.
+async fn migrate(database: DatabaseUrl, schema: Condition) {
+    let mut first = true;
+    while let Err(error) = store::migrate(&database).await {
+        let error = anyhow::Error::from(error);
+        schema.set(false, format!("{error:#}"));
+        if std::mem::take(&mut first) {
+            tracing::warn!("waiting for the database: {error:#}");
+        }
+        sleep(MIGRATE_RETRY).await;
+    }
+    tracing::info!("the schema is up to date");
+    schema.set(true, "up to date");
+}

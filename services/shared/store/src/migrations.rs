@@ -10,6 +10,8 @@ use crate::{DatabaseUrl, connection};
 ///
 /// The table of applied migrations lives in the schema `tidemark`, so that the project leaves nothing else in a database
 /// that it shares. Migrations that this build does not know are ignored: a rollback to an older build must start.
+///
+/// The driver has setters for both, but a constant needs the fields, which it may rename in a minor version.
 pub static MIGRATOR: Migrator = Migrator {
     migrations: match &EMBEDDED.migrations {
         Cow::Borrowed(migrations) => Cow::Borrowed(migrations),

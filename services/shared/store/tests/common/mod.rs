@@ -64,6 +64,12 @@ impl Stage {
         Reader::start(config, metrics, &self.tracker, self.token.clone())
     }
 
+    /// A reader as another replica has it. Its metrics are not looked at.
+    pub fn other_reader(&self, config: ReaderConfig) -> Reader {
+        let metrics = ReaderMetrics::register(&Registry::new()).unwrap();
+        Reader::start(config, metrics, &self.tracker, self.token.clone())
+    }
+
     pub fn writer(&self, database: DatabaseUrl) -> TextWriter {
         let metrics = WriterMetrics::register(&self.registry).unwrap();
         let config = WriterConfig { database, application_name: "writer-under-test".into() };
