@@ -1,0 +1,161 @@
+//! What counting costs: time to read a count, and insert throughput with and without the counter. Ratios within one run; `make bench`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench that panics has said what it found")]
+
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use store::{DatabaseUrl, Reader, ReaderConfig, ReaderMetrics, TextWriter, WriterConfig, WriterMetrics};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// Long enough for thousands of commits, short enough for many runs in turn.
+const RUN: Duration = Duration::from_secs(2);
+/// Variants are measured in turn, so that the machine's drift hits all alike; medians are printed.
+const ROUNDS: usize = 5;
+const READS: usize = 200;
+
+#[tokio::main]
+async fn main() {
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL, as `make bench` sets it");
+    let database = DatabaseUrl::parse(&url).unwrap();
+    store::migrate(&database).await.unwrap();
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    let bare = "CREATE TABLE IF NOT EXISTS public.bare (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE,
+        body text NOT NULL CHECK (char_length(body) BETWEEN 1 AND 10000), created_at timestamptz NOT NULL DEFAULT now())";
+    sqlx::query(bare).execute(&mut admin).await.unwrap();
+
+    reading(&database, &mut admin).await;
+    inserting(&url, &database, &mut admin).await;
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn reading(database: &DatabaseUrl, admin: &mut PgConnection) {
+    println!("\nTime to read a count (median of {READS}, ms)");
+    println!("{:>10} {:>12} {:>12}", "rows", "feed", "count(*)");
+    let mut feed = Vec::new();
+    for rows in [1_000_i64, 1_000_000] {
+        sqlx::query("TRUNCATE tidemark.texts").execute(&mut *admin).await.unwrap();
+        let fill = "INSERT INTO tidemark.texts (id, body) SELECT gen_random_uuid(), 'text' FROM generate_series(1, $1)";
+        sqlx::query(fill).bind(rows).execute(&mut *admin).await.unwrap();
+        sqlx::query("VACUUM ANALYZE tidemark.texts").execute(&mut *admin).await.unwrap();
+        feed.push(through_reader(database, rows).await);
+        let mut scans = Vec::new();
+        for _ in 0..READS.min(20) {
+            let began = Instant::now();
+            let n: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&mut *admin).await.unwrap();
+            assert_eq!(n, rows);
+            scans.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        println!("{rows:>10} {:>12.3} {:>12.3}", feed[feed.len() - 1], median(scans));
+    }
+    println!("ratio of the feed's reads, 1e6 / 1e3 rows: {:.2} (target <= 1.2)", feed[1] / feed[0]);
+    sqlx::query("TRUNCATE tidemark.texts").execute(admin).await.unwrap();
+}
+
+/// The service's own reader, asked again and again.
+async fn through_reader(database: &DatabaseUrl, rows: i64) -> f64 {
+    let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+    let mut config = ReaderConfig::new(database.clone(), "bench");
+    config.intervals.asked = Duration::ZERO;
+    let reader = Reader::start(config, ReaderMetrics::register(&Registry::new()).unwrap(), &tracker, token.clone());
+    while reader.reread().await.is_err() {}
+    let mut times = Vec::new();
+    for _ in 0..READS {
+        let began = Instant::now();
+        let reading = reader.reread().await.unwrap();
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(reading.feeds.iter().find(|feed| feed.name == "texts").unwrap().fields[0].1, rows);
+    }
+    token.cancel();
+    tracker.close();
+    tracker.wait().await;
+    median(times)
+}
+
+async fn inserting(url: &str, database: &DatabaseUrl, admin: &mut PgConnection) {
+    println!(
+        "\nInsert throughput, one row per transaction (rows/s, median of {ROUNDS} runs in turn; one reader listens)"
+    );
+    println!("{:>8} {:>10} {:>14} {:>8} {:>16}", "writers", "bare", "with counter", "ratio", "batching writer");
+    let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+    let registry = Registry::new();
+    let _reader = Reader::start(
+        ReaderConfig::new(database.clone(), "bench"),
+        ReaderMetrics::register(&registry).unwrap(),
+        &tracker,
+        token.clone(),
+    );
+    let config = WriterConfig { database: database.clone(), application_name: "bench".into() };
+    let writer = TextWriter::start(config, WriterMetrics::register(&registry).unwrap(), &tracker, token.clone());
+    for writers in [1, 8, 32] {
+        let (mut bare, mut counted, mut batched, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            bare.push(singly(url, "public.bare", writers).await);
+            counted.push(singly(url, "tidemark.texts", writers).await);
+            batched.push(through_writer(&writer, writers).await);
+            ratios.push(counted[counted.len() - 1] / bare[bare.len() - 1]);
+            sqlx::query("TRUNCATE public.bare, tidemark.texts").execute(&mut *admin).await.unwrap();
+        }
+        println!(
+            "{writers:>8} {:>10.0} {:>14.0} {:>8.2} {:>16.0}",
+            median(bare),
+            median(counted),
+            median(ratios),
+            median(batched)
+        );
+    }
+    println!("target of the ratio: >= 0.5 on a fast disk (this server runs without fsync)");
+    token.cancel();
+    tracker.close();
+    tracker.wait().await;
+}
+
+async fn singly(url: &str, table: &str, writers: usize) -> f64 {
+    let statement = format!("INSERT INTO {table} (id, body) VALUES (gen_random_uuid(), 'a text of the usual length')");
+    let tasks: Vec<_> = (0..writers)
+        .map(|_| {
+            let (url, statement) = (url.to_owned(), statement.clone());
+            tokio::spawn(async move {
+                let mut connection = PgConnection::connect(&url).await.unwrap();
+                let (began, mut rows) = (Instant::now(), 0_u64);
+                while began.elapsed() < RUN {
+                    sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut connection).await.unwrap();
+                    rows += 1;
+                }
+                rows
+            })
+        })
+        .collect();
+    rate(tasks).await
+}
+
+async fn through_writer(writer: &TextWriter, writers: usize) -> f64 {
+    let tasks: Vec<_> = (0..writers)
+        .map(|_| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                let (began, mut rows) = (Instant::now(), 0_u64);
+                while began.elapsed() < RUN {
+                    writer.save(Uuid::new_v4(), "a text of the usual length".into()).await.unwrap();
+                    rows += 1;
+                }
+                rows
+            })
+        })
+        .collect();
+    rate(tasks).await
+}
+
+async fn rate(tasks: Vec<tokio::task::JoinHandle<u64>>) -> f64 {
+    let mut rows = 0;
+    for task in tasks {
+        rows += task.await.unwrap();
+    }
+    rows as f64 / RUN.as_secs_f64()
+}
