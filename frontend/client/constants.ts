@@ -1,0 +1,29 @@
+/** The numbers of `tidemark.v1`, as `docs/protocol.md` names them. Times are milliseconds. */
+
+/** The WebSocket sub-protocol. */
+export const PROTOCOL = "tidemark.v1";
+
+/** How long an attempt may take to say `hello`, and again to send its first `set` or `beat`. */
+export const ANSWER = 1_000;
+/** Longest first wait after a loss; it doubles with each failure. */
+export const BACKOFF_BASE = 250;
+/** Longest wait between rounds. */
+export const BACKOFF_CAP = 10_000;
+/** How long a connection must have lived before earlier failures are forgotten. */
+export const STABLE = 10_000;
+/** This many beats without a frame are a loss: two may be late, three are not. */
+export const SILENCE_BEATS = 2.5;
+/** Longest wait that a server can ask for: a wrong number in a reason must not silence a page for ever. */
+export const MAX_RETRY = 60_000;
+
+/** WebSocket close codes. */
+export const CLOSE = {
+  /** The client is done. */
+  done: 1000,
+  /** What a browser reports when no close frame came. */
+  abnormal: 1006,
+  /** Against the rules; final. */
+  policy: 1008,
+  /** Not now: wait as the reason says. */
+  tryLater: 1013,
+} as const;

@@ -1,0 +1,108 @@
+import { Connection, type Snapshot } from "../connection.js";
+
+/** Who wants which feed, and is told of every change. */
+export interface Subscriber {
+  /** `feed` or `feed:key`. */
+  readonly feed: string;
+  /** Shows what is known now. `now` is a time of the clock of {@link Snapshot.knownAt}. */
+  show(snapshot: Snapshot, now: number): void;
+}
+
+/** A connection and what it was asked for. */
+interface Line {
+  readonly connection: Connection;
+  readonly feeds: ReadonlySet<string>;
+}
+
+/**
+ * One server as seen by all elements of a page: they share one connection, whose feeds are the union of theirs. When the union
+ * grows a second connection is made and the first is kept until the new one answers, so nothing on the page goes blank.
+ */
+export class SharedServer {
+  readonly #connect: (feeds: readonly string[]) => Connection;
+  readonly #subscribers = new Set<Subscriber>();
+  #current: Line | null = null;
+  #next: Line | null = null;
+  #settling = false;
+
+  constructor(connect: (feeds: readonly string[]) => Connection) {
+    this.#connect = connect;
+  }
+
+  /** Adds a subscriber and shows it what is known already. */
+  add(subscriber: Subscriber): void {
+    this.#subscribers.add(subscriber);
+    this.#show(subscriber);
+    this.#settleSoon();
+  }
+
+  /** Forgets a subscriber. */
+  remove(subscriber: Subscriber): void {
+    this.#subscribers.delete(subscriber);
+    this.#settleSoon();
+  }
+
+  /** Elements come, go and move in groups; the connection is settled once after all of them. */
+  #settleSoon(): void {
+    if (this.#settling) return;
+    this.#settling = true;
+    queueMicrotask(() => {
+      this.#settling = false;
+      this.#settle();
+    });
+  }
+
+  #settle(): void {
+    const wanted = new Set([...this.#subscribers].map(({ feed }) => feed));
+    const newest = this.#next ?? this.#current;
+    if (wanted.size === 0) {
+      this.#current?.connection.stop();
+      this.#next?.connection.stop();
+      this.#current = this.#next = null;
+    } else if (!newest || !isSubset(wanted, newest.feeds)) {
+      this.#next?.connection.stop();
+      this.#next = this.#start(wanted);
+      if (!this.#current) this.#takeOver();
+    }
+  }
+
+  #start(feeds: ReadonlySet<string>): Line {
+    const line = { connection: this.#connect([...feeds].sort()), feeds };
+    line.connection.subscribe(({ status }) => {
+      if (line === this.#next && status === "live") this.#takeOver();
+      if (line === this.#current || line === this.#next) {
+        for (const subscriber of this.#subscribers) this.#show(subscriber);
+      }
+    });
+    line.connection.start();
+    return line;
+  }
+
+  #takeOver(): void {
+    this.#current?.connection.stop();
+    this.#current = this.#next;
+    this.#next = null;
+  }
+
+  /** An element looks at the connection that was asked for its feed; the established one first. */
+  #show(subscriber: Subscriber): void {
+    const line = [this.#current, this.#next].find((line) => line?.feeds.has(subscriber.feed));
+    if (line) subscriber.show(line.connection.snapshot, line.connection.now());
+  }
+}
+
+const servers = new Map<string, SharedServer>();
+
+/** The shared view of this server; the first use makes it. */
+export function sharedServer(server: string): SharedServer {
+  let shared = servers.get(server);
+  if (!shared) {
+    shared = new SharedServer((feeds) => new Connection({ server, feeds }));
+    servers.set(server, shared);
+  }
+  return shared;
+}
+
+function isSubset<T>(some: ReadonlySet<T>, all: ReadonlySet<T>): boolean {
+  return [...some].every((entry) => all.has(entry));
+}
