@@ -5,7 +5,7 @@ import { defineConfig } from "vite";
 export default defineConfig({
   root: "board",
   base: "./",
-  plugins: [svelte()],
+  plugins: [svelte({ configFile: "../svelte.config.js" })],
   build: {
     outDir: "../dist",
     emptyOutDir: true,

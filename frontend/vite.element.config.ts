@@ -6,8 +6,12 @@ export default defineConfig({
   build: {
     outDir: "dist",
     emptyOutDir: false,
-    lib: { entry: "client/element/define.ts", formats: ["es"], fileName: () => "tide-mark.js" },
-    minify: true,
+    modulePreload: false,
     target: "es2022",
+    rolldownOptions: {
+      input: "client/element/define.ts",
+      preserveEntrySignatures: "strict",
+      output: { entryFileNames: "tide-mark.js" },
+    },
   },
 });

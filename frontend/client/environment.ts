@@ -15,11 +15,11 @@ export interface Environment {
 /** What happens to a page. */
 export interface PageEvents {
   /** The network came back, or somebody looks at the page again. */
-  nudge(): void;
+  readonly nudge: () => void;
   /** The page goes away, perhaps into the back/forward cache. */
-  leave(): void;
+  readonly leave: () => void;
   /** It came back from there. */
-  comeBack(): void;
+  readonly comeBack: () => void;
 }
 
 /** The browser. */

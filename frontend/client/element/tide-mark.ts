@@ -33,6 +33,7 @@ export class TideMark extends HTMLElement {
   });
   #subscription: { readonly server: SharedServer; readonly subscriber: Subscriber } | null = null;
   #snapshot: Snapshot | null = null;
+  #feed = "";
   readonly #watcher = (now: number): number | null => this.#showAge(now);
 
   constructor() {
@@ -66,7 +67,13 @@ export class TideMark extends HTMLElement {
     const feed = this.getAttribute("feed") ?? "";
     if (feed === "") return;
     const key = this.getAttribute("key") ?? "";
-    const server = sharedServer(serverOf(this.getAttribute("src")));
+    const address = serverOf(this.getAttribute("src"));
+    if (address === null) {
+      setAttribute(this, "data-status", "refused");
+      this.#note.textContent = "refused: src is no address";
+      return;
+    }
+    const server = sharedServer(address);
     const subscriber: Subscriber = {
       feed: key === "" ? feed : `${feed}:${key}`,
       show: (snapshot) => {
@@ -101,8 +108,6 @@ export class TideMark extends HTMLElement {
     ages.refresh(this.#watcher);
   }
 
-  #feed = "";
-
   /** Says how old the number is, if that is worth saying, or why there is none. */
   #showAge(now: number): number | null {
     if (!this.#snapshot) return null;
@@ -132,10 +137,11 @@ function styleSheet(): CSSStyleSheet {
   return sheet;
 }
 
-/** The base address in `src`, or where the script came from. What is no address is left to the connection's error. */
-function serverOf(src: string | null): string {
+/** The base address in `src`, or where the script came from; null if it cannot be read. */
+function serverOf(src: string | null): string | null {
   if (src === null || src === "") return HOME;
-  return new URL(src.endsWith("/") ? src : `${src}/`, document.baseURI).href;
+  const base = src.endsWith("/") ? src : `${src}/`;
+  return URL.canParse(base, document.baseURI) ? new URL(base, document.baseURI).href : null;
 }
 
 /** The number to show: the named field, or the first number of the value. */
