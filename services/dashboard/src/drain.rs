@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// After the last turn, clients have so long to leave before they are closed.
 pub const LEAVE: Duration = Duration::from_secs(2);
@@ -21,7 +24,7 @@ impl Drain {
     }
 
     /// A moment for one client. Turns are drawn evenly over the window: in random order, at the same rate throughout, and nobody keeps a list.
-    pub fn turn(&self) -> Instant {
+    fn turn(&self) -> Instant {
         self.started + self.window.mul_f64(rand::random())
     }
 
@@ -31,9 +34,18 @@ impl Drain {
     }
 
     /// How long a client that is asked now may stay, ms.
-    pub fn grace_ms(&self, now: Instant) -> u64 {
+    fn grace_ms(&self, now: Instant) -> u64 {
         u64::try_from(self.ends().saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Waits until this client has to move, and gives how long it may stay, ms. Never completes without a drain.
+pub async fn turn(mut drain: watch::Receiver<Option<Drain>>) -> u64 {
+    let Some(drain) = drain.wait_for(Option::is_some).await.ok().and_then(|drain| *drain) else {
+        return std::future::pending().await;
+    };
+    sleep_until(drain.turn()).await;
+    drain.grace_ms(Instant::now())
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ pub enum Kind {
     Pong,
 }
 
+impl Kind {
+    /// The labels, in the order of the variants.
+    const LABELS: [&'static str; 6] = ["hello", "first", "set", "beat", "move", "pong"];
+}
+
 /// How a handshake ended, as the label `outcome`.
 #[derive(Debug, Clone, Copy)]
 pub enum Handshake {
@@ -41,7 +46,8 @@ pub struct Metrics {
     connections: IntGauge,
     handshakes: IntCounterVec,
     closes: IntCounterVec,
-    frames: IntCounterVec,
+    /// By kind, looked up once: this is counted for every frame.
+    frames: [IntCounter; Kind::LABELS.len()],
     bytes: IntCounter,
     stalls: IntCounter,
 }
@@ -62,6 +68,8 @@ impl Metrics {
     /// # Errors
     /// When a name is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let frames = IntCounterVec::new(Opts::new("tidemark_frames_total", "Frames sent by type"), &["type"])?;
+        registry.register(Box::new(frames.clone()))?;
         let metrics = Self {
             connections: IntGauge::new("tidemark_connections", "Open WebSocket connections")?,
             handshakes: IntCounterVec::new(
@@ -72,14 +80,13 @@ impl Metrics {
                 Opts::new("tidemark_closes_total", "Ended connections by close code"),
                 &["code"],
             )?,
-            frames: IntCounterVec::new(Opts::new("tidemark_frames_total", "Frames sent by type"), &["type"])?,
+            frames: Kind::LABELS.map(|label| frames.with_label_values(&[label])),
             bytes: IntCounter::new("tidemark_sent_bytes_total", "Bytes of frames sent to clients")?,
             stalls: IntCounter::new("tidemark_stalled_total", "Connections cut because a write made no progress")?,
         };
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.handshakes.clone()))?;
         registry.register(Box::new(metrics.closes.clone()))?;
-        registry.register(Box::new(metrics.frames.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.stalls.clone()))?;
         Ok(metrics)
@@ -118,15 +125,7 @@ impl Metrics {
 
     /// A frame was handed to the socket.
     pub fn sent(&self, kind: Kind, bytes: usize) {
-        let kind = match kind {
-            Kind::Hello => "hello",
-            Kind::First => "first",
-            Kind::Set => "set",
-            Kind::Beat => "beat",
-            Kind::Move => "move",
-            Kind::Pong => "pong",
-        };
-        self.frames.with_label_values(&[kind]).inc();
+        self.frames[kind as usize].inc();
         self.bytes.inc_by(bytes as u64);
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use protocol::{Cursor, Feeds, Frame, Move, close};
 use store::Reader;
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    drain::Drain,
+    drain::{self, Drain},
     feeds,
     hub::{Hub, Position},
     inbound::{self, Ended},
@@ -140,49 +141,52 @@ impl Session<'_> {
         pongs: &mut mpsc::Receiver<Bytes>,
     ) -> Result<End, End> {
         let Context { hub, token, drain, .. } = self.context;
-        let (mut pulse, mut drain) = (hub.subscribe(), drain.clone());
+        let mut pulse = hub.subscribe();
         let mut position = self.greet(cursor).await?;
         let mut told = pulse.borrow().database;
-        let (mut next_set, mut beat_at) = (Instant::now(), Instant::now() + hub.beat_interval());
-        let (mut move_at, mut draining) = (None, false);
+        let (mut last_sent, mut next_set) = (Instant::now(), Instant::now());
+        // These wait in lists that all sessions share, so they are made once and not with every frame.
+        let mut ended = pin!(token.cancelled());
+        let mut turn = pin!(drain::turn(drain.clone()).fuse());
+        let mut beat = pin!(sleep_until(last_sent + hub.beat_interval()));
         loop {
             let newest = *pulse.borrow_and_update();
             let behind = newest.position != position;
+            if behind && Instant::now() >= next_set {
+                // A frame is made when its first byte can leave: its ages are true, and its values the newest.
+                self.writable().await?;
+                if let Some(frame) = hub.news(&self.feeds, &mut position) {
+                    told = newest.database;
+                    self.send(&frame, Kind::Set).await?;
+                    last_sent = Instant::now();
+                    next_set = last_sent + SET_INTERVAL;
+                }
+                continue;
+            }
             if !behind && newest.database != told {
                 told = newest.database;
-                beat_at = self.beat().await?;
+                last_sent = self.beat().await?;
                 continue;
             }
             tokio::select! {
                 biased;
-                () = token.cancelled() => return Ok(End::Close(close::RESTART, "the replica restarts")),
+                () = &mut ended => return Ok(End::Close(close::RESTART, "the replica restarts")),
                 ended = &mut inbound => return Ok(match ended {
                     Ended::Gone => End::Gone,
                     Ended::Broken(code, reason) => End::Close(code, reason),
                 }),
                 Some(pong) = pongs.recv() => self.send(&pong, Kind::Pong).await?,
-                Ok(()) = drain.changed(), if !draining => {
-                    draining = true;
-                    move_at = drain.borrow().as_ref().map(Drain::turn);
-                }
-                () = at(move_at) => {
-                    move_at = None;
-                    let grace = drain.borrow().as_ref().map_or(0, |drain| drain.grace_ms(Instant::now()));
-                    self.send(&wire::text(&Frame::Move(Move { grace_ms: grace })), Kind::Move).await?;
-                }
+                grace_ms = &mut turn => self.send(&wire::text(&Frame::Move(Move { grace_ms })), Kind::Move).await?,
                 // While behind, only the time of the next frame matters, not how many more changes come.
                 _ = pulse.changed(), if !behind => {}
-                () = sleep_until(next_set), if behind => {
-                    // A frame is made when its first byte can leave: its ages are true, and its values the newest.
-                    self.writable().await?;
-                    if let Some(frame) = hub.news(&self.feeds, &mut position) {
-                        told = newest.database;
-                        self.send(&frame, Kind::Set).await?;
-                        next_set = Instant::now() + SET_INTERVAL;
-                        beat_at = Instant::now() + hub.beat_interval();
+                () = sleep_until(next_set), if behind => {}
+                () = &mut beat => {
+                    // The timer is not moved with every frame: it looks when it fires whether there was silence.
+                    if !behind && last_sent.elapsed() >= hub.beat_interval() {
+                        last_sent = self.beat().await?;
                     }
+                    beat.as_mut().reset(last_sent + hub.beat_interval());
                 }
-                () = sleep_until(beat_at), if !behind => beat_at = self.beat().await?,
             }
         }
     }
@@ -206,7 +210,7 @@ impl Session<'_> {
     async fn beat(&mut self) -> Result<Instant, End> {
         let frame = self.context.hub.beat(&self.feeds);
         self.send(&frame, Kind::Beat).await?;
-        Ok(Instant::now() + self.context.hub.beat_interval())
+        Ok(Instant::now())
     }
 
     /// Writes all of it. Every wait for room in the socket is bounded, so a slow client lives and a stuck one does not.
@@ -224,6 +228,10 @@ impl Session<'_> {
     }
 
     async fn writable(&self) -> Result<(), End> {
+        // Nearly always there is room; only a wait needs a timer.
+        if let Some(ready) = self.write.writable().now_or_never() {
+            return Ok(ready?);
+        }
         tokio::select! {
             biased;
             ready = timeout(self.context.stall, self.write.writable()) => match ready {
@@ -235,13 +243,5 @@ impl Session<'_> {
             },
             () = self.context.token.cancelled() => Err(End::Cut),
         }
-    }
-}
-
-/// Waits for a moment that may never come.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
