@@ -13,7 +13,7 @@ use store::{
     WriterMetrics,
 };
 use test_support::{Proxy, wait_for, wait_until};
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Long against anything that a healthy system does, also on a machine that compiles at the same time.
@@ -102,18 +102,17 @@ impl Stage {
         sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Waits until the reader sleeps: everything is armed, the doorbell works, and the last look found nothing new.
+    /// Waits until the reader sleeps: everything is armed, the doorbell works, and no more readings come.
     pub async fn asleep(&self, reader: &Reader) {
-        let view = reader.subscribe();
-        let mut last = None;
+        let mut view = reader.subscribe();
         wait_until(LONG, "the reader sleeps", async || {
-            let view = view.borrow().clone();
-            let armed = view.doorbell == Doorbell::Listening && view.reading.is_some_and(|reading| reading.all_armed);
-            let reads = self.metric("tidemark_reads_total", "");
-            // Awake it reads every 20 ms.
-            tokio::time::sleep(Duration::from_millis(60)).await;
-            let quiet = last.replace(reads) == Some(reads);
-            armed && quiet
+            let armed = {
+                let view = view.borrow_and_update();
+                let armed = view.reading.as_ref().is_some_and(|reading| reading.all_armed);
+                armed && view.doorbell == Doorbell::Listening
+            };
+            // Awake it reads every 20 ms, or every 200 ms while it cannot arm.
+            armed && timeout(Duration::from_millis(60), view.changed()).await.is_err()
         })
         .await;
     }
@@ -122,8 +121,8 @@ impl Stage {
     pub async fn end(self) {
         self.token.cancel();
         self.tracker.close();
-        tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await.expect("the tasks end in time");
-        self.pool.close().await;
+        timeout(Duration::from_secs(1), self.tracker.wait()).await.expect("the tasks end in time");
+        timeout(LONG, self.pool.close()).await.expect("the test has given its connections back");
     }
 }
 
