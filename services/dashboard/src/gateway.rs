@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use protocol::{Cursor, Feeds, PROTOCOL, close};
@@ -53,7 +54,7 @@ enum Admission {
 /// The routes for users.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let not_found =
-        async || error(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; the dashboard serves /ws");
+        async || error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path; the dashboard serves /ws");
     Router::new().route("/ws", get(connect)).fallback(not_found).with_state(gateway)
 }
 
@@ -70,14 +71,14 @@ async fn connect(
     let metrics = &gateway.context.metrics;
     let Ok(Ok((mut response, upgraded))) = upgrade.map(IncomingUpgrade::upgrade) else {
         metrics.handshake(Handshake::Failed);
-        return error(StatusCode::BAD_REQUEST, "no-websocket", "connect to this path with a WebSocket, version 13");
+        return error(StatusCode::BAD_REQUEST, "no_websocket", "connect to this path with a WebSocket, version 13");
     };
     match choose_protocol(&headers) {
         Ok(Some(chosen)) => drop(response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen)),
         Ok(None) => {}
         Err(()) => {
             metrics.handshake(Handshake::Failed);
-            return error(StatusCode::BAD_REQUEST, "unknown-protocol", "the only sub-protocol is tidemark.v1");
+            return error(StatusCode::BAD_REQUEST, "unknown_protocol", "the only sub-protocol is tidemark.v1");
         }
     }
     let admission = gateway.admit(query, &headers);
@@ -148,5 +149,6 @@ impl Gateway {
 async fn socket(upgraded: UpgradeFut) -> Option<Socket> {
     let upgraded = upgraded.await.ok()?.into_inner().into_inner();
     let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
-    Some(Socket { stream: parts.io.into_inner(), ahead: parts.read_buf })
+    // A copy, of nothing as a rule: the original would keep the server's whole read buffer alive.
+    Some(Socket { stream: parts.io.into_inner(), ahead: Bytes::copy_from_slice(&parts.read_buf) })
 }

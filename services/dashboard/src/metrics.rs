@@ -104,7 +104,7 @@ impl Metrics {
             Handshake::Accepted => "accepted",
             Handshake::Origin => "origin",
             Handshake::Query => "query",
-            Handshake::NotReady => "not-ready",
+            Handshake::NotReady => "not_ready",
             Handshake::Failed => "failed",
         };
         self.handshakes.with_label_values(&[outcome]).inc();

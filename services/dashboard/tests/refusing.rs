@@ -85,9 +85,9 @@ async fn a_plain_request_is_told_what_to_do(_: PgPoolOptions, options: PgConnect
         }
     };
     let answer = get("/ws?feeds=texts").await;
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"code\":\"no-websocket\""), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"code\":\"no_websocket\""), "{answer}");
     let answer = get("/").await;
-    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("\"code\":\"not-found\""), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("\"code\":\"not_found\""), "{answer}");
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
