@@ -14,19 +14,17 @@ export interface LoggedHandover extends Handover {
 
 /** The pushed count and everything about the connection that the page shows. */
 export class Live {
-  snapshot = $state.raw() as Snapshot;
+  readonly #connection = new Connection({ server: document.baseURI, feeds: [FEED] });
+  snapshot = $state.raw<Snapshot>(this.#connection.snapshot);
   /** Newest first. */
   handovers = $state.raw<readonly LoggedHandover[]>([]);
   /** `12 s`, while that is worth saying. */
   age = $state<string | null>(null);
 
-  readonly #connection: Connection;
   readonly #ages = new AgeClock();
 
   /** `onCount` is told of every count that arrives. */
-  constructor(onCount: (count: number) => void, server: string = document.baseURI) {
-    this.#connection = new Connection({ server, feeds: [FEED] });
-    this.snapshot = this.#connection.snapshot;
+  constructor(onCount: (count: number) => void) {
     let told: number | null = null;
     this.#connection.subscribe((snapshot) => {
       this.snapshot = snapshot;

@@ -61,13 +61,14 @@ export class SharedServer {
       this.#current = this.#next = null;
     } else if (!newest || !isSubset(wanted, newest.feeds)) {
       this.#next?.connection.stop();
-      this.#next = this.#start(wanted);
-      if (!this.#current) this.#takeOver();
+      const line = { connection: this.#connect([...wanted].sort()), feeds: wanted };
+      if (this.#current) this.#next = line;
+      else this.#current = line;
+      this.#start(line);
     }
   }
 
-  #start(feeds: ReadonlySet<string>): Line {
-    const line = { connection: this.#connect([...feeds].sort()), feeds };
+  #start(line: Line): void {
     line.connection.subscribe(({ status }) => {
       if (line === this.#next && status === "live") this.#takeOver();
       if (line === this.#current || line === this.#next) {
@@ -75,7 +76,6 @@ export class SharedServer {
       }
     });
     line.connection.start();
-    return line;
   }
 
   #takeOver(): void {

@@ -8,7 +8,7 @@ import { STYLE } from "./style.js";
 const UNKNOWN = "–";
 
 /** Where this module was loaded from: the server whose values an element shows if it has no `src`. */
-const HOME = new URL(".", import.meta.url).href;
+const HOME = new URL(/* @vite-ignore */ ".", import.meta.url).href;
 
 /** Every age on the page hangs on one timer. Made by the first element, not by the import. */
 let ages: AgeClock | undefined;

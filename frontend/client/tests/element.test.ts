@@ -1,0 +1,140 @@
+// @vitest-environment happy-dom
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { FakeSocket, set } from "./world.js";
+
+const sockets: FakeSocket[] = [];
+
+/** As the browser's constructor: two strings. */
+class SocketOfTheTest extends FakeSocket {
+  constructor(url: URL | string, protocol: string) {
+    super(new URL(url), protocol);
+    sockets.push(this);
+  }
+}
+
+/** Each test uses a server of its own, for connections are shared per server. */
+let server = "";
+let servers = 0;
+
+beforeEach(() => {
+  vi.stubGlobal("WebSocket", SocketOfTheTest);
+  server = `http://server-${(servers += 1)}.example/`;
+});
+
+afterEach(async () => {
+  document.body.replaceChildren();
+  await Promise.resolve();
+  sockets.length = 0;
+  vi.unstubAllGlobals();
+});
+
+async function show(...elements: string[]): Promise<Element[]> {
+  await import("../element/define.js");
+  const template = document.createElement("div");
+  template.innerHTML = elements.map((attributes) => `<tide-mark src="${server}" ${attributes}></tide-mark>`).join("");
+  document.body.append(template);
+  await Promise.resolve();
+  return [...template.children];
+}
+
+function part(element: Element | undefined, name: string): string | null {
+  return element?.shadowRoot?.querySelector(`[part="${name}"]`)?.textContent ?? null;
+}
+
+test("importing the class registers nothing; define does, and survives a second time", async () => {
+  await import("../element/tide-mark.js");
+  expect(customElements.get("tide-mark")).toBeUndefined();
+  const { TideMark } = await import("../element/define.js");
+  expect(customElements.get("tide-mark")).toBe(TideMark);
+  vi.resetModules();
+  await import("../element/define.js");
+  expect(customElements.get("tide-mark")).toBe(TideMark);
+});
+
+test("a number that is not known is a dash, then the number in the language of the page", async () => {
+  const [element] = await show('feed="texts" lang="de"');
+  expect(part(element, "number")).toBe("–");
+  expect(element?.getAttribute("data-status")).toBe("connecting");
+  sockets[0]?.deliver("dashboard-1", 1_234);
+  expect(part(element, "number")).toBe("1.234");
+  expect(element?.getAttribute("data-status")).toBe("live");
+});
+
+test("elements of one server share one connection, whose feeds are the union", async () => {
+  const elements = await show('feed="texts"', 'feed="texts"', 'feed="servers" key="a" field="cpu_usage"');
+  expect(sockets.map(({ url }) => url.searchParams.get("feeds"))).toEqual(["servers:a,texts"]);
+  sockets[0]?.deliver("dashboard-1", 7);
+  const item = { feed: "servers", key: "a", version: 1, value: { memory_usage: 1, cpu_usage: 42 } };
+  sockets[0]?.say({ type: "set", cursor: "c", ageMs: { servers: 0 }, items: [item] });
+  expect(elements.map((element) => part(element, "number"))).toEqual(["7", "7", "42"]);
+});
+
+test("when the union grows the old connection stays until the new one is live", async () => {
+  const [first] = await show('feed="texts"');
+  sockets[0]?.deliver("dashboard-1", 7);
+  const [second] = await show('feed="visitors" field="online"');
+  expect(sockets[1]?.url.searchParams.get("feeds")).toBe("texts,visitors");
+  expect(sockets[0]?.closedWith).toBeNull();
+  sockets[0]?.say(set(8));
+  expect(part(first, "number")).toBe("8");
+  expect(part(second, "number")).toBe("–");
+  sockets[1]?.deliver("dashboard-2", 9);
+  expect(sockets[0]?.closedWith).toBe(1000);
+  expect(part(first, "number")).toBe("9");
+  const item = { feed: "visitors", key: "", version: 1, value: { total: 50, online: 3 } };
+  sockets[1]?.say({ type: "set", cursor: "c", ageMs: {}, items: [item] });
+  expect(part(second, "number")).toBe("3");
+});
+
+test("a feed that the server refuses does not take the others down", async () => {
+  const [first] = await show('feed="texts"');
+  sockets[0]?.deliver("dashboard-1", 7);
+  const [second] = await show('feed="nonsense"');
+  sockets[1]?.end(1008, "unknown feed");
+  expect(part(second, "note")).toBe("refused: unknown feed");
+  expect(second?.getAttribute("data-status")).toBe("refused");
+  expect(first?.getAttribute("data-status")).toBe("live");
+  sockets[0]?.say(set(8));
+  expect(part(first, "number")).toBe("8");
+});
+
+test("an element that only moves within the page keeps its connection; the last one to leave ends it", async () => {
+  const [element] = await show('feed="texts"');
+  sockets[0]?.deliver("dashboard-1", 7);
+  if (element) document.body.prepend(element);
+  await Promise.resolve();
+  expect(sockets).toHaveLength(1);
+  expect(sockets[0]?.closedWith).toBeNull();
+  element?.remove();
+  await Promise.resolve();
+  expect(sockets[0]?.closedWith).toBe(1000);
+});
+
+test("while the database is away the number says how old it is", async () => {
+  const [element] = await show('feed="texts"');
+  sockets[0]?.deliver("dashboard-1", 7);
+  expect(element?.hasAttribute("title")).toBe(false);
+  sockets[0]?.say({ type: "beat", ageMs: { texts: 12_000 }, database: "down" });
+  expect(part(element, "note")).toBe("as of 12 s ago");
+  expect(element?.getAttribute("title")).toBe("as of 12 s ago, database away");
+  expect(element?.hasAttribute("data-old")).toBe(true);
+  sockets[0]?.say({ type: "beat", ageMs: { texts: 0 } });
+  expect(part(element, "note")).toBe("");
+  expect(element?.hasAttribute("data-old")).toBe(false);
+});
+
+test("changes are spoken, the first number is not", async () => {
+  const [element] = await show('feed="texts"');
+  const spoken = element?.shadowRoot?.querySelector("[aria-live=polite]");
+  sockets[0]?.deliver("dashboard-1", 7);
+  expect(spoken?.textContent).toBe("");
+  sockets[0]?.say(set(8));
+  sockets[0]?.say(set(9));
+  expect(spoken?.textContent).toBe("8");
+});
+
+test("a src that is no address is said", async () => {
+  server = "http://[";
+  const [element] = await show('feed="texts"');
+  expect(part(element, "note")).toBe("refused: src is no address");
+});
