@@ -1,0 +1,146 @@
+//! One WebSocket connection: from the first packet to the last.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError, handshake::generate_key};
+use http_body_util::Empty;
+use hyper::{
+    Request, StatusCode,
+    client::conn::http1::handshake,
+    header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE},
+    upgrade::Upgraded,
+};
+use hyper_util::rt::TokioIo;
+use protocol::{
+    PROTOCOL,
+    client::{ANSWER_MS, Conn, Event},
+    close,
+};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::target::Address;
+
+/// How long opening may take. The machine gives up after [`ANSWER_MS`] by itself; this only ends what it has forgotten.
+const OPEN: Duration = Duration::from_millis(2 * ANSWER_MS);
+
+/// How long the other side has to answer our close frame.
+const CLOSE: Duration = Duration::from_millis(500);
+
+/// Longest frame that is accepted, bytes: some thousand items.
+const MAX_FRAME: usize = 1024 * 1024;
+
+type Socket = WebSocket<TokioIo<Upgraded>>;
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("failed to connect: {0}")]
+    Connect(#[from] std::io::Error),
+    #[error("failed to speak HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("failed to make a request: {0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("the server answered {0} instead of upgrading")]
+    Status(StatusCode),
+    #[error("the server does not speak {PROTOCOL}")]
+    Protocol,
+    #[error("no answer in time")]
+    Slow,
+}
+
+/// Opens the connection and passes on what arrives, until it ends or `close` is cancelled. Its last event is `Closed`, unless we closed it.
+pub(super) async fn run(conn: Conn, address: Address, events: mpsc::Sender<Event>, close: CancellationToken) {
+    let opening = async { timeout(OPEN, open(&address)).await.unwrap_or(Err(Error::Slow)) };
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = close.cancelled() => return,
+    };
+    let mut socket = match opened {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::debug!(conn, "connection not opened: {error}");
+            let _ = events.send(Event::Closed { conn, code: close::ABNORMAL, reason: error.to_string() }).await;
+            return;
+        }
+    };
+    tokio::select! {
+        closed = read(conn, &mut socket, &events) => {
+            let _ = events.send(closed).await;
+        }
+        // `read_frame` may be cut in the middle of a frame by this: nothing is read as a frame after it.
+        () = close.cancelled() => {
+            let _ = timeout(CLOSE, socket.write_frame(Frame::close(close::DONE, b""))).await;
+        }
+    }
+}
+
+/// Reads until the end. Pings are answered on the way.
+async fn read(conn: Conn, socket: &mut Socket, events: &mpsc::Sender<Event>) -> Event {
+    loop {
+        match socket.read_frame().await {
+            Ok(frame) if frame.opcode == OpCode::Text => {
+                let event = Event::Frame { conn, frame: protocol::Frame::parse(&frame.payload) };
+                if events.send(event).await.is_err() {
+                    return closed(conn, &Payload::Borrowed(&[]));
+                }
+            }
+            Ok(frame) if frame.opcode == OpCode::Close => return closed(conn, &frame.payload),
+            Ok(_) => {}
+            Err(error) => {
+                let reason = match error {
+                    WebSocketError::ConnectionClosed | WebSocketError::UnexpectedEOF => String::new(),
+                    error => error.to_string(),
+                };
+                return Event::Closed { conn, code: close::ABNORMAL, reason };
+            }
+        }
+    }
+}
+
+fn closed(conn: Conn, payload: &[u8]) -> Event {
+    let (code, reason) = match payload {
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason).into_owned()),
+        _ => (close::ABNORMAL, String::new()),
+    };
+    Event::Closed { conn, code, reason }
+}
+
+async fn open(address: &Address) -> Result<Socket, Error> {
+    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    stream.set_nodelay(true)?;
+    let request = Request::get(&address.path)
+        .header(HOST, &address.authority)
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, generate_key())
+        .header(SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
+        .body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // The connection has to be driven until it is upgraded, and no longer.
+    let mut connection = Box::pin(connection.with_upgrades());
+    let exchange = async {
+        let mut response = sender.send_request(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Status(response.status()));
+        }
+        if response.headers().get(SEC_WEBSOCKET_PROTOCOL).is_none_or(|chosen| chosen != PROTOCOL) {
+            return Err(Error::Protocol);
+        }
+        Ok(hyper::upgrade::on(&mut response).await?)
+    };
+    tokio::pin!(exchange);
+    let upgraded = tokio::select! {
+        upgraded = &mut exchange => upgraded?,
+        driven = &mut connection => {
+            driven?;
+            exchange.await?
+        }
+    };
+    let mut socket = WebSocket::after_handshake(TokioIo::new(upgraded), Role::Client);
+    socket.set_max_message_size(MAX_FRAME);
+    socket.set_auto_close(true);
+    socket.set_auto_pong(true);
+    Ok(socket)
+}

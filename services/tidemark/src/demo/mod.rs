@@ -1,0 +1,201 @@
+//! `tidemark demo`: the whole system on one machine, and replicas that may be killed.
+
+mod config;
+mod database;
+mod replicas;
+mod roster;
+mod summary;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use runtime::Tasks;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Args;
+
+use crate::{
+    front::{self, Front},
+    postgres,
+    process::Household,
+    say,
+};
+use config::Config;
+use replicas::Stage;
+use roster::{Entry, Roster};
+
+/// How long after a death a fresh replica starts: long enough to see on the page that one is missing.
+const RESTART: Duration = Duration::from_secs(3);
+
+/// How long requests in flight may take at the end.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// How long all replicas, and then the database, may take to end before the guard ends them: more than their own steps add up to.
+const END: Duration = Duration::from_secs(20);
+
+/// Why there is no demo.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program of ours has not been built.
+    #[error("{} is missing: build it with `cargo build -p app -p dashboard`, or name its directory with --bin-dir", .0.display())]
+    Program(PathBuf),
+    /// The page has not been built.
+    #[error("{} has no index.html: build the page with `make page`, or name its directory with --page-dir", .0.display())]
+    Page(PathBuf),
+    /// Two demos cannot share a directory.
+    #[error("a demo already runs here: pid {pid}, {url} (says {}); stop it first, or start this one in another directory", file.display())]
+    Running {
+        /// Its process.
+        pid: i32,
+        /// Its address.
+        url: String,
+        /// Where that is written.
+        file: PathBuf,
+    },
+    /// The file that names the replicas.
+    #[error("failed to write {}", path.display())]
+    Roster {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The port.
+    #[error(transparent)]
+    Front(#[from] front::Error),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] postgres::Error),
+    /// A replica could not be started.
+    #[error("failed to start {name}")]
+    Spawn {
+        /// Which.
+        name: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A replica ended before it was ready.
+    #[error("{name} {how} before it was ready. Its last lines:\n{tail}")]
+    Ended {
+        /// Which.
+        name: String,
+        /// How it ended.
+        how: String,
+        /// The last lines that it wrote.
+        tail: String,
+    },
+    /// A replica does not become ready.
+    #[error("{name} was not ready after {seconds} s. Its last lines:\n{tail}")]
+    Slow {
+        /// Which.
+        name: String,
+        /// How long it had.
+        seconds: u64,
+        /// The last lines that it wrote.
+        tail: String,
+    },
+    /// Nothing serves the address any more.
+    #[error("the front ended")]
+    FrontEnded,
+    /// Signals, or something that the system refused.
+    #[error("failed to prepare")]
+    Prepare(#[source] io::Error),
+}
+
+/// Runs until the first SIGINT or SIGTERM. A second one ends everything at once.
+///
+/// # Errors
+/// [`Error`]; each says what to do. What was started by then is ended by the guard.
+pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
+    let config = args.check()?;
+    let signals = runtime::signals().map_err(Error::Prepare)?;
+    // Before anything is started: a busy port is the commonest reason to fail.
+    let listener = front::bind(config.host, config.port).await?;
+    let address = listener.local_addr().map_err(Error::Prepare)?;
+    let roster = Roster::create(&household.guard)?;
+    let url = summary::front_url(address);
+    roster.set(Entry::front(url.clone()))?;
+
+    let (front_tasks, began) = (Tasks::default(), Instant::now());
+    let front = Arc::new(Front::new(&front_tasks));
+    let mut server = front_tasks.tracker.spawn(front::serve(listener, Arc::clone(&front)));
+    let system = System::new(signals.hurry.clone());
+
+    let starting = system.start(config, front, &roster, household);
+    tokio::select! {
+        started = starting => {
+            started?;
+            say::line(summary::text(&url, &roster.entries(), began.elapsed()));
+        }
+        () = signals.stop.cancelled() => {}
+    }
+    let outcome = tokio::select! {
+        () = signals.stop.cancelled() => Ok(()),
+        _ = &mut server => Err(Error::FrontEnded),
+    };
+    say::line("stopping");
+    // Users first, then those who serve them, then the database.
+    front_tasks.stop(FINISH).await;
+    system.stop().await;
+    roster.remove_file();
+    outcome
+}
+
+/// Everything behind the front.
+struct System {
+    replicas: Tasks,
+    database: Tasks,
+    hurry: CancellationToken,
+}
+
+impl System {
+    fn new(hurry: CancellationToken) -> Self {
+        Self { replicas: Tasks::default(), database: Tasks::default(), hurry }
+    }
+
+    /// Starts the database and all replicas, and returns when they are ready; they are then looked after until [`System::stop`].
+    async fn start(
+        &self,
+        config: Config,
+        front: Arc<Front>,
+        roster: &Arc<Roster>,
+        household: &Household,
+    ) -> Result<(), Error> {
+        let database_url = match config.database_url.clone() {
+            Some(url) => url,
+            None => {
+                say::line("starting Postgres");
+                let database = database::Database::start(config.postgres.clone(), roster, household).await?;
+                let url = database.url();
+                self.database.tracker.spawn(database.keep(self.database.token.clone(), self.hurry.clone()));
+                url
+            }
+        };
+        let (apps, dashboards) = (config.apps, config.dashboards);
+        say::line(format_args!("starting {apps} x app, {dashboards} x dashboard"));
+        let stage = Stage {
+            config,
+            database_url,
+            front,
+            roster: Arc::clone(roster),
+            household: household.clone(),
+            token: self.replicas.token.clone(),
+            hurry: self.hurry.clone(),
+            numbers: [const { std::sync::atomic::AtomicU32::new(1) }; 2],
+        };
+        for replica in Arc::new(stage).all().await? {
+            self.replicas.tracker.spawn(replica.keep());
+        }
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.replicas.stop(END).await;
+        self.database.stop(END).await;
+    }
+}
+
+/// What the parts wait for between a death and the next start: false if everything ends meanwhile.
+async fn pause(token: &CancellationToken) -> bool {
+    token.run_until_cancelled(tokio::time::sleep(RESTART)).await.is_some()
+}

@@ -1,0 +1,180 @@
+//! Replicas of the services: started, watched, and replaced when they die.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use nix::sys::signal::Signal;
+use tokio::{process::Command, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error, RESTART,
+    config::Config,
+    pause,
+    roster::{Entry, Roster},
+};
+use crate::{
+    front::{Backend, Front, Membership, Pool},
+    guard::Ending,
+    postgres::free_port,
+    process::{Household, Process, describe},
+    say,
+};
+
+/// How long a replica may take to be ready. It takes a fraction of a second; a machine that is compiling needs longer.
+const READY: Duration = Duration::from_secs(20);
+
+/// Another program may take a port that was free a moment ago.
+const ATTEMPTS: u32 = 3;
+
+/// Everybody leaves at once, so nobody has to be moved away: a first SIGTERM asks, a second one says "now".
+const STOP: [(Signal, Duration); 2] =
+    [(Signal::SIGTERM, Duration::from_secs(1)), (Signal::SIGTERM, Duration::from_secs(1))];
+
+/// A service that has replicas.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Service {
+    App,
+    Dashboard,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Dashboard => "dashboard",
+        }
+    }
+
+    fn pool(self, front: &Front) -> &Pool {
+        match self {
+            Self::App => &front.apps,
+            Self::Dashboard => &front.dashboards,
+        }
+    }
+}
+
+/// What all replicas have in common.
+pub(super) struct Stage {
+    pub config: Config,
+    pub database_url: String,
+    pub front: Arc<Front>,
+    pub roster: Arc<Roster>,
+    pub household: Household,
+    pub token: CancellationToken,
+    pub hurry: CancellationToken,
+    /// The next number of each service: every replica gets a name of its own.
+    pub numbers: [AtomicU32; 2],
+}
+
+/// A replica that was ready once.
+pub(super) struct Replica {
+    stage: Arc<Stage>,
+    service: Service,
+    process: Process,
+    _place: Membership,
+}
+
+impl Stage {
+    /// Starts all replicas at the same time.
+    pub async fn all(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
+        let services = [(Service::App, self.config.apps), (Service::Dashboard, self.config.dashboards)];
+        let all = services.into_iter().flat_map(|(service, count)| (0..count).map(move |_| service));
+        try_join_all(all.map(|service| self.launch(service))).await
+    }
+
+    /// Starts a replica under a new name and waits until it is ready.
+    async fn launch(self: &Arc<Self>, service: Service) -> Result<Replica, Error> {
+        let number = self.numbers[service as usize].fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", service.name());
+        for _ in 1..ATTEMPTS {
+            match self.attempt(service, &name).await {
+                Err(Error::Ended { tail, .. }) if tail.contains("Address already in use") => {}
+                outcome => return outcome,
+            }
+        }
+        self.attempt(service, &name).await
+    }
+
+    async fn attempt(self: &Arc<Self>, service: Service, name: &str) -> Result<Replica, Error> {
+        let failed = |source| Error::Spawn { name: name.to_owned(), source };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
+        let mut process =
+            Process::spawn(&self.household, name, self.command(service, name, address, admin), Ending::Kill)
+                .map_err(failed)?;
+        let mut place = service.pool(&self.front).join(Backend { address, admin });
+        let name = name.to_owned();
+        let ended = tokio::select! {
+            status = process.wait() => Some(status),
+            ready = tokio::time::timeout(READY, place.ready()) => {
+                if ready.is_err() {
+                    process.stop(&STOP, &self.hurry).await;
+                    return Err(Error::Slow { name, seconds: READY.as_secs(), tail: process.last_words().await });
+                }
+                None
+            }
+        };
+        if let Some(status) = ended {
+            let how = status.map_or_else(|error| error.to_string(), describe);
+            return Err(Error::Ended { name, how, tail: process.last_words().await });
+        }
+        let [url, admin] = [address, admin].map(|address| format!("http://{address}"));
+        let (service_name, pid) = (service.name().to_owned(), process.pid());
+        self.roster.set(Entry { service: service_name, name, pid, url, admin: Some(admin) })?;
+        Ok(Replica { stage: Arc::clone(self), service, process, _place: place })
+    }
+
+    fn command(&self, service: Service, name: &str, address: SocketAddr, admin: SocketAddr) -> Command {
+        let mut command = Command::new(self.config.bin_dir.join(service.name()));
+        command
+            .env("HOST", address.ip().to_string())
+            .env("PORT", address.port().to_string())
+            .env("ADMIN_PORT", admin.port().to_string())
+            .env("REPLICA_NAME", name)
+            .env("DATABASE_URL", &self.database_url)
+            .env("PAGE_DIR", &self.config.page_dir)
+            // Whatever the user's shell says, it is about another database.
+            .env_remove("LISTEN_DATABASE_URL");
+        command
+    }
+}
+
+impl Replica {
+    /// Replaces the replica whenever it has died, until everything ends.
+    pub async fn keep(mut self) {
+        let stage = Arc::clone(&self.stage);
+        loop {
+            let ended = tokio::select! {
+                ended = self.process.wait() => ended,
+                () = stage.token.cancelled() => return self.process.stop(&STOP, &stage.hurry).await,
+            };
+            let how = ended.map_or_else(|error| error.to_string(), describe);
+            let (name, pid, service) = (self.process.name().to_owned(), self.process.pid(), self.service);
+            // Its place in the front goes now, not when the next one is there.
+            drop(self);
+            stage.roster.unset(&name);
+            say::line(format_args!("{name} (pid {pid}) {how}; a fresh replica starts in {} s", RESTART.as_secs()));
+            let began = Instant::now();
+            self = loop {
+                if !pause(&stage.token).await {
+                    return;
+                }
+                match stage.token.run_until_cancelled(stage.launch(service)).await {
+                    Some(Ok(replica)) => break replica,
+                    Some(Err(error)) => say::line(error),
+                    None => return, // one that was about to start is ended by the guard
+                }
+            };
+            let (name, pid, seconds) = (self.process.name(), self.process.pid(), began.elapsed().as_secs_f32());
+            say::line(format_args!("{name} is ready, {seconds:.1} s later: kill {pid}"));
+        }
+    }
+}
