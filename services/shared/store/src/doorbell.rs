@@ -122,8 +122,10 @@ impl Ear {
                 }
                 Err(error) => error,
             };
-            self.metrics.rebuilds.inc();
             let was = *self.state.borrow();
+            if was == Doorbell::Listening {
+                self.metrics.rebuilds.inc();
+            }
             if was == Doorbell::Listening || was == Doorbell::Connecting {
                 warn!(
                     error = &error as &dyn std::error::Error,
@@ -200,6 +202,9 @@ impl Ear {
     }
 
     /// Passes bells on until the connection fails.
+    ///
+    /// The driver says goodbye to a connection that is dropped in a task of its own. On a half-open one that task waits until
+    /// TCP gives up; it holds one socket, and there is at most one for each rebuild.
     async fn listen(&self, mut listener: PgListener) -> ListenError {
         loop {
             let received = tokio::select! {

@@ -42,7 +42,7 @@ impl ReaderMetrics {
             bells: IntCounter::new("tidemark_doorbell_bells_total", "Bells that arrived.")?,
             rebuilds: IntCounter::new(
                 "tidemark_doorbell_rebuilds_total",
-                "LISTEN connections that were lost or given up, and are built anew.",
+                "LISTEN connections that worked, were lost or given up, and are built anew.",
             )?,
             missed_bells: IntCounter::new(
                 "tidemark_doorbell_missed_bells_total",
