@@ -16,7 +16,6 @@ pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
 use runtime::{Admin, Signals, Tasks};
 use store::{Reader, ReaderConfig, ReaderMetrics};
 use tokio::{net::TcpListener, sync::watch, time::timeout_at};
@@ -67,11 +66,7 @@ pub async fn run(
     let gateway = Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), open };
 
     let accepting = tasks.token.child_token();
-    // Frames are small and each is news: waiting to fill a packet would only delay them.
-    let public = public.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let routes = gateway::router(Arc::new(gateway));
-    let server = axum::serve(public, routes).with_graceful_shutdown(accepting.clone().cancelled_owned());
-    let mut server = tasks.tracker.spawn(server.into_future());
+    let mut server = tasks.tracker.spawn(runtime::serve(public, gateway::router(Arc::new(gateway)), accepting.clone()));
     let admin_server = runtime::serve(admin_listener, admin.router(), tasks.token.clone());
     let mut admin_server = tasks.tracker.spawn(admin_server);
 

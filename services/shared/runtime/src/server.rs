@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,5 +29,7 @@ pub async fn bind(host: IpAddr, port: u16, variable: &'static str) -> Result<Tcp
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(listener: TcpListener, router: Router, token: CancellationToken) -> std::io::Result<()> {
+    // Answers and frames are small, and each is news: waiting to fill a packet would only delay them.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
 }
