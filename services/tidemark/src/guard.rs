@@ -19,6 +19,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::process::is_running;
+
 /// The hidden subcommand that the second process runs.
 pub const SUBCOMMAND: &str = "guard";
 
@@ -142,7 +144,7 @@ fn end_all(processes: &mut Vec<(Pid, Ending)>) {
     }
     let deadline = Instant::now() + PATIENCE;
     loop {
-        processes.retain(|(pid, _)| kill(*pid, None).is_ok());
+        processes.retain(|(pid, _)| is_running(pid.as_raw()));
         if processes.is_empty() {
             return;
         }
@@ -176,10 +178,9 @@ mod tests {
             Message::EmptyDirectory(directory.clone()),
         ];
         let lines: Vec<String> = messages.iter().map(|message| serde_json::to_string(message).unwrap()).collect();
-        // Somebody has to wait for it, or it stays as a zombie.
-        let waiting = std::thread::spawn(move || ours.wait().unwrap());
         watch(lines.join("\n").as_bytes());
-        assert!(!waiting.join().unwrap().success());
+        assert!(!is_running(our_pid));
+        ours.wait().unwrap();
         assert!(reported.try_wait().unwrap().is_none(), "what was reported as ended is left alone");
         assert!(!directory.join("mine").exists());
         assert!(directory.join("kept").exists(), "a directory that is not empty stays");

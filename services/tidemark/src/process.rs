@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -136,6 +137,18 @@ impl Process {
     }
 }
 
+/// Whether this process runs. One that has ended and that nobody has waited for yet does not.
+pub fn is_running(pid: i32) -> bool {
+    // Somebody else's process, which we may not signal, runs as well.
+    let exists = matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM));
+    // Field 3, after the program's name in parentheses. Elsewhere than on Linux there is no such file, and such processes count as running.
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    };
+    exists && !is_zombie()
+}
+
 /// How a process ended, for people.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -195,6 +208,19 @@ mod tests {
         assert_eq!(describe(ExitStatus::from_raw(0)), "ended");
         assert_eq!(describe(ExitStatus::from_raw(7 << 8)), "ended with exit code 7");
         assert_eq!(describe(ExitStatus::from_raw(9)), "was killed by SIGKILL");
+    }
+
+    #[test]
+    fn a_process_runs_until_it_ends_also_if_nobody_has_waited_for_it() {
+        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(sleeper.id()).unwrap();
+        assert!(is_running(pid) && is_running(1));
+        sleeper.kill().unwrap();
+        while cfg!(target_os = "linux") && is_running(pid) {
+            std::thread::yield_now();
+        }
+        sleeper.wait().unwrap();
+        assert!(!is_running(pid));
     }
 
     #[tokio::test]

@@ -58,7 +58,12 @@ enum Line {
     /// Another replica serves.
     Handover { from: String, to: String, ms: u64, planned: bool },
     /// The connection.
-    Status { status: &'static str, replica: Option<String>, reason: Option<String> },
+    Status {
+        status: &'static str,
+        replica: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Whether the replica can read the database.
     Database { state: Database },
 }
@@ -146,10 +151,15 @@ fn print(lines: &[Line], json: bool, now: DateTime<Utc>) -> io::Result<()> {
     out.flush()
 }
 
-fn as_json(line: &Line, now: DateTime<Utc>) -> Value {
-    let mut object = serde_json::to_value(line).unwrap_or_default();
-    object["time"] = now.to_rfc3339_opts(SecondsFormat::Millis, true).into();
-    object
+fn as_json(line: &Line, now: DateTime<Utc>) -> String {
+    #[derive(Serialize)]
+    struct Stamped<'a> {
+        time: String,
+        #[serde(flatten)]
+        line: &'a Line,
+    }
+    let stamped = Stamped { time: now.to_rfc3339_opts(SecondsFormat::Millis, true), line };
+    serde_json::to_string(&stamped).unwrap_or_default()
 }
 
 fn as_text(line: &Line) -> String {
@@ -231,10 +241,7 @@ mod tests {
             "dashboard-1  lost, reconnecting",
         ];
         assert_eq!(text, expected);
-        assert_eq!(
-            as_json(&told[2], DateTime::UNIX_EPOCH),
-            json!({"type": "item", "time": "1970-01-01T00:00:00.000Z", "replica": "dashboard-1", "feed": "texts", "key": "",
-                "version": 42, "value": {"count": 7}, "ageMs": 7})
-        );
+        let expected = r#"{"time":"1970-01-01T00:00:00.000Z","type":"item","replica":"dashboard-1","feed":"texts","key":"","version":42,"value":{"count":7},"ageMs":7}"#;
+        assert_eq!(as_json(&told[2], DateTime::UNIX_EPOCH), expected);
     }
 }

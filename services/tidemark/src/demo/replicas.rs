@@ -174,7 +174,7 @@ impl Replica {
                 }
             };
             let (name, pid, seconds) = (self.process.name(), self.process.pid(), began.elapsed().as_secs_f32());
-            say::line(format_args!("{name} is ready, {seconds:.1} s later: kill {pid}"));
+            say::line(format_args!("{name} (pid {pid}) is ready, {seconds:.1} s later"));
         }
     }
 }

@@ -8,11 +8,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::guard::Guard;
+use crate::{guard::Guard, process::is_running};
 
 const DIRECTORY: &str = ".tidemark";
 const FILE: &str = "demo.json";
@@ -60,7 +60,7 @@ impl Roster {
 
     fn create_in(directory: PathBuf, guard: &Guard) -> Result<Arc<Self>, Error> {
         let file = directory.join(FILE);
-        if let Some(front) = front_of(&file).filter(|front| is_alive(front.pid)) {
+        if let Some(front) = front_of(&file).filter(|front| is_running(front.pid)) {
             return Err(Error::Running { pid: front.pid, url: front.url, file });
         }
         fs::create_dir_all(&directory).map_err(|source| Error::Roster { path: directory.clone(), source })?;
@@ -119,9 +119,4 @@ impl Roster {
 fn front_of(file: &Path) -> Option<Entry> {
     let entries: Vec<Entry> = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     entries.into_iter().find(|entry| entry.service == "front")
-}
-
-fn is_alive(pid: i32) -> bool {
-    // Somebody else's process lives too.
-    matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
 }
