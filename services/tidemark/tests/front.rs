@@ -1,4 +1,5 @@
 //! The front against little servers that behave well and badly.
+#![expect(clippy::unwrap_used, reason = "a test that panics has said what it found")]
 
 mod common;
 
@@ -282,10 +283,7 @@ async fn a_websocket_finds_a_replica_that_takes_it_and_keeps_it_when_replicas_co
         let (good, _) = stand.replica("dashboard", "good", Manner::Answers).await;
         let mut streams = Vec::new();
         for _ in 0..2 {
-            let began = Instant::now();
             let (mut stream, head) = upgrade(stand.address).await;
-            // The client waits 1 s for its first frame.
-            assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
             assert!(head.starts_with("http/1.1 101"), "{head}");
             assert!(head.contains("sec-websocket-protocol: tidemark.v1"), "{head}");
             echoes(&mut stream, "before").await;

@@ -1,4 +1,5 @@
 //! `tidemark postgres` as a program: what the command sees, and what is left afterwards.
+#![expect(clippy::unwrap_used, reason = "a test that panics has said what it found")]
 
 mod common;
 

@@ -12,6 +12,7 @@ use axum::{
 use axum_reverse_proxy::{ProxyError, ProxyPolicy, TunnelCancellation, proxy_request_on_stream};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use protocol::client::ANSWER_MS;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 
@@ -25,6 +26,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// The same for a WebSocket: a client waits 1 s for `hello`, which is to be enough for a second replica after a first one that hangs.
 const ANSWER_UPGRADE: Duration = Duration::from_millis(400);
+const _: () = assert!(2 * ANSWER_UPGRADE.as_millis() < ANSWER_MS as u128);
 
 /// How long the last replica has: the app ends every request after 5 s with an answer of its own, which says more than ours.
 const ANSWER_LAST: Duration = Duration::from_secs(6);

@@ -1,0 +1,235 @@
+//! The whole system as a user starts it. Needs the programs `app` and `dashboard` beside `tidemark`: `cargo build -p app -p dashboard`.
+#![expect(clippy::unwrap_used, reason = "a test that panics has said what it found")]
+
+mod common;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    time::Duration,
+};
+
+use common::{LONG, Place, Run, all_gone, names, request};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use test_support::{wait_for, wait_until};
+use tidemark::process::is_running;
+
+/// A place with a page in it, as small as a page can be.
+fn place() -> Place {
+    let programs = Path::new(env!("CARGO_BIN_EXE_tidemark")).parent().unwrap();
+    for program in ["app", "dashboard"] {
+        assert!(programs.join(program).is_file(), "build it first: cargo build -p app -p dashboard");
+    }
+    let place = Place::new();
+    fs::create_dir(place.work.join("page")).unwrap();
+    fs::write(place.work.join("page/index.html"), "<!doctype html><title>a small page</title>").unwrap();
+    place
+}
+
+struct Demo {
+    run: Run,
+    place: Place,
+    address: SocketAddr,
+}
+
+impl Demo {
+    async fn start(flags: &[&str]) -> Self {
+        let place = place();
+        let run = place.start(&[&["demo", "--port", "0", "--page-dir", "page"], flags].concat());
+        let ready = async || run.out.text().contains("Ctrl-C stops everything").then_some(());
+        wait_for(LONG, "the demo is ready", ready).await;
+        let line = run.out.line("Tidemark runs at").await;
+        let port = line.split(['/', ':', ' ']).find_map(|part| part.parse().ok()).unwrap();
+        Self { run, place, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    fn entries(&self) -> Vec<Value> {
+        serde_json::from_slice(&fs::read(self.place.work.join(".tidemark/demo.json")).unwrap()).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.entries().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn pid(&self, name: &str) -> i32 {
+        let entries = self.entries();
+        let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
+        entry["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// All processes but the front's.
+    fn children(&self) -> Vec<i32> {
+        self.names().iter().filter(|name| *name != "front").map(|name| self.pid(name)).collect()
+    }
+
+    fn kill(&self, name: &str, signal: Signal) {
+        kill(Pid::from_raw(self.pid(name)), signal).unwrap();
+    }
+
+    async fn save(&self, text: &str) -> u16 {
+        let id = uuid::Uuid::new_v4();
+        request(self.address, "POST /save", &format!(r#"{{"id":"{id}","text":"{text}"}}"#))
+            .await
+            .map_or(0, |a| a.status)
+    }
+
+    async fn stop(mut self, signal: Signal) {
+        let children = self.children();
+        self.run.signal(signal);
+        assert_eq!(self.run.end().await, Some(0), "{}", self.run.err.text());
+        assert!(!children.iter().any(|pid| is_running(*pid)), "no process is left");
+        assert_eq!(names(&self.place.temporary), [""; 0]);
+        assert!(!self.place.work.join(".tidemark").exists());
+        assert_eq!(self.run.err.text(), "");
+    }
+}
+
+#[tokio::test]
+async fn everything_is_served_at_one_address_and_named_in_the_file() {
+    let demo = Demo::start(&[]).await;
+    assert_eq!(demo.names(), ["front", "app-1", "app-2", "dashboard-1", "dashboard-2", "postgres"]);
+    assert_eq!(demo.pid("front"), demo.run.pid);
+    for entry in demo.entries() {
+        assert!(is_running(entry["pid"].as_i64().unwrap().try_into().unwrap()), "{entry}");
+        assert!(demo.run.out.text().contains(entry["url"].as_str().unwrap()), "{entry}");
+    }
+    let dashboard = demo.pid("dashboard-1");
+    demo.run.out.line(&format!("kill {dashboard} ")).await;
+    demo.run.out.line(&format!("kill -9 {dashboard} ")).await;
+
+    assert_eq!(request(demo.address, "GET /", "").await.unwrap().body, "<!doctype html><title>a small page</title>");
+    assert_eq!(demo.save("one").await, 201);
+    let list = request(demo.address, "GET /all", "").await.unwrap();
+    assert!(list.status == 200 && list.body.contains(r#""text":"one""#), "{}", list.body);
+    demo.stop(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
+async fn replicas_and_the_database_come_back_after_a_death_and_a_watcher_misses_nothing() {
+    let demo = Demo::start(&[]).await;
+    let watching = Place::new();
+    let mut watch = watching.start(&["watch", &format!("http://{}", demo.address)]);
+    watch.out.line("texts  0  ").await;
+
+    demo.kill("app-1", Signal::SIGKILL);
+    demo.run.out.line("app-1").await;
+    assert_eq!(demo.save("while one app is missing").await, 201);
+    watch.out.line("texts  1  ").await;
+    let back = async || demo.names().contains(&"app-3".to_owned());
+    wait_until(LONG, "app-3 is there", back).await;
+    assert!(!demo.names().contains(&"app-1".to_owned()));
+
+    let serving = watch.out.line("  live").await.split_whitespace().nth(1).unwrap().to_owned();
+    demo.kill(&serving, Signal::SIGKILL);
+    watch.out.line("live again after").await;
+    assert_eq!(demo.save("after a hard kill").await, 201);
+    watch.out.line("texts  2  ").await;
+    wait_until(LONG, "dashboard-3 is there", async || demo.names().contains(&"dashboard-3".to_owned())).await;
+
+    let line = watch.out.line("live again after").await;
+    let serving = line.split_whitespace().nth(3).unwrap().to_owned();
+    demo.kill(&serving, Signal::SIGTERM);
+    watch.out.line("moved in").await;
+    assert_eq!(demo.save("after a gentle one").await, 201);
+    watch.out.line("texts  3  ").await;
+    assert_eq!(watch.out.all().iter().filter(|line| line.contains("lost")).count(), 1, "{}", watch.out.text());
+
+    let url = demo.entries().last().unwrap()["url"].clone();
+    demo.kill("postgres", Signal::SIGKILL);
+    watch.out.line("the database is down").await;
+    watch.out.line("the database is up again").await;
+    wait_until(LONG, "saving works again", async || demo.save("after the database").await == 201).await;
+    watch.out.line("texts  4  ").await;
+    assert_eq!(demo.entries().last().unwrap()["url"], url, "the same address as before");
+
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().await, Some(0));
+    demo.stop(Signal::SIGINT).await;
+}
+
+#[tokio::test]
+async fn a_sigkill_leaves_neither_processes_nor_files() {
+    let mut demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let children = demo.children();
+    assert_eq!(children.len(), 3);
+    demo.run.signal(Signal::SIGKILL);
+    assert_eq!(demo.run.end().await, None);
+    all_gone(&children).await;
+    let clean = async || names(&demo.place.temporary).is_empty() && !demo.place.work.join(".tidemark").exists();
+    wait_until(LONG, "the files have gone", clean).await;
+}
+
+#[tokio::test]
+async fn a_signal_while_it_starts_leaves_nothing_but_the_data() {
+    let place = place();
+    let data = place.work.join("kept");
+    let flags = ["demo", "--port", "0", "--page-dir", "page", "--data", data.to_str().unwrap()];
+    let mut run = place.start(&flags);
+    run.out.line("starting Postgres").await;
+    run.signal(Signal::SIGINT);
+    run.out.line("stopping").await;
+    assert_eq!(run.end().await, Some(0), "{}", run.err.text());
+    assert_eq!(names(&place.temporary), [""; 0]);
+    let mut left = names(&place.work);
+    left.retain(|name| name != "kept");
+    assert_eq!(left, ["page"], "nothing but what --data asked for");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_named_before_anything_is_started() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    let place = place();
+    for (arguments, part) in [
+        (["--port", &port, "--page-dir", "page"].as_slice(), format!("port {port} is in use")),
+        (&["--port", "0", "--page-dir", "no-page"], "make page".to_owned()),
+        (&["--port", "0", "--page-dir", "page", "--bin-dir", "page"], "cargo build -p app -p dashboard".to_owned()),
+    ] {
+        let mut run = place.start(&[&["demo"], arguments].concat());
+        assert_eq!(run.end().await, Some(1));
+        assert!(run.err.text().contains(&part), "{}", run.err.text());
+        assert_eq!(run.out.text(), "");
+        assert!(names(&place.temporary).is_empty() && names(&place.work) == ["page"]);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_start_says_why() {
+    let place = place();
+    let flags = ["demo", "--port", "0", "--page-dir", "page", "--database-url", "mysql://nowhere"];
+    let mut run = place.start(&flags);
+    assert_eq!(run.end().await, Some(1));
+    assert!(run.err.text().contains("ended with exit code 2 before it was ready"), "{}", run.err.text());
+    assert!(run.err.text().contains("DATABASE_URL"), "{}", run.err.text());
+    assert_eq!(names(&place.work), ["page"]);
+    assert!(names(&place.temporary).is_empty());
+}
+
+#[tokio::test]
+async fn a_second_demo_in_the_same_directory_is_refused_and_harms_nothing() {
+    let demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let mut second = demo.place.start(&["demo", "--port", "0", "--page-dir", "page"]);
+    assert_eq!(second.end().await, Some(1));
+    let expected = format!("a demo already runs here: pid {}", demo.run.pid);
+    assert!(second.err.text().contains(&expected), "{}", second.err.text());
+    assert_eq!(demo.names(), ["front", "app-1", "dashboard-1", "postgres"]);
+    tokio::time::timeout(Duration::from_secs(5), demo.stop(Signal::SIGTERM)).await.expect("a prompt end");
+}
+
+#[tokio::test]
+async fn a_frozen_replica_does_not_keep_it_from_ending() {
+    let mut demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let children = demo.children();
+    demo.kill("app-1", Signal::SIGSTOP);
+    demo.run.signal(Signal::SIGINT);
+    demo.run.out.line("stopping").await;
+    demo.run.signal(Signal::SIGINT);
+    assert_eq!(demo.run.end().await, Some(0));
+    assert!(!children.iter().any(|pid| is_running(*pid)), "no process is left");
+    assert_eq!(names(&demo.place.temporary), [""; 0]);
+}

@@ -1,0 +1,227 @@
+//! `tidemark watch` against a server that follows a script.
+#![expect(clippy::unwrap_used, reason = "a test that panics has said what it found")]
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use common::{LONG, Place};
+use fastwebsockets::{Frame, OpCode, Payload, upgrade::IncomingUpgrade};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::timeout,
+};
+
+/// What the server does on one connection.
+#[derive(Clone)]
+enum Act {
+    Say(Value),
+    /// One `set` after the other, without end.
+    Flood,
+    Close(u16, &'static str),
+    /// Waits for the client's close frame.
+    Listen,
+}
+
+#[derive(Clone)]
+struct Script {
+    /// For the first connection, the second, and so on; the last one is for all that follow.
+    connections: Arc<Vec<Vec<Act>>>,
+    next: Arc<AtomicUsize>,
+    /// The query of each connection, and the close code that the client sent.
+    queries: Arc<Mutex<Vec<String>>>,
+    farewells: Arc<Mutex<Vec<u16>>>,
+}
+
+impl Script {
+    fn new(connections: Vec<Vec<Act>>) -> Self {
+        let connections = Arc::new(connections);
+        Self { connections, next: Arc::default(), queries: Arc::default(), farewells: Arc::default() }
+    }
+
+    async fn serve(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/board/ws", get(connect)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        address
+    }
+}
+
+async fn connect(State(script): State<Script>, RawQuery(query): RawQuery, upgrade: IncomingUpgrade) -> Response {
+    script.queries.lock().unwrap().push(query.unwrap());
+    let number = script.next.fetch_add(1, Ordering::Relaxed).min(script.connections.len() - 1);
+    let (mut response, upgraded) = upgrade.upgrade().unwrap();
+    response.headers_mut().insert("sec-websocket-protocol", "tidemark.v1".parse().unwrap());
+    let acts = script.connections[number].clone();
+    tokio::spawn(async move {
+        let mut socket = upgraded.await.unwrap();
+        socket.set_auto_close(true);
+        for act in acts {
+            match act {
+                Act::Say(value) => {
+                    let text = value.to_string();
+                    // Both halves of a conversation: the client answers pings.
+                    socket.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"p"))).await.unwrap();
+                    socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.unwrap();
+                    let pong = socket.read_frame().await.unwrap();
+                    assert_eq!((pong.opcode, &*pong.payload), (OpCode::Pong, b"p".as_slice()));
+                }
+                Act::Flood => {
+                    for version in 1_u64.. {
+                        let text = set(version).to_string();
+                        if socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Act::Close(code, reason) => socket.write_frame(Frame::close(code, reason.as_bytes())).await.unwrap(),
+                Act::Listen => {
+                    if let Ok(frame) = socket.read_frame().await {
+                        let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                        script.farewells.lock().unwrap().push(code);
+                    }
+                }
+            }
+        }
+    });
+    response.into_response()
+}
+
+fn hello(replica: &str) -> Value {
+    json!({"type": "hello", "protocol": "tidemark.v1", "replica": replica, "version": "0.1.0", "store": "s", "timeline": 1,
+        "beatMs": 5000, "resumed": false})
+}
+
+fn set(version: u64) -> Value {
+    json!({"type": "set", "cursor": format!("c/{version}"), "ageMs": {"texts": 3},
+        "items": [{"feed": "texts", "key": "", "version": version, "value": {"count": version * 10}}]})
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).unwrap();
+            let object = value.as_object_mut().unwrap();
+            assert!(object.remove("time").is_some());
+            // How long it took is different in each run.
+            object.remove("ageMs");
+            object.remove("ms");
+            value
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_change_and_every_handover_is_a_line_and_the_cursor_goes_along() {
+    let script = Script::new(vec![
+        vec![Act::Say(hello("one")), Act::Say(set(1)), Act::Say(set(2)), Act::Close(1012, "restart")],
+        vec![Act::Say(hello("two")), Act::Say(set(2)), Act::Say(set(3)), Act::Listen],
+    ]);
+    let address = script.serve().await;
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{address}/board/"), "--json"]);
+    run.out.line(r#""version":3"#).await;
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.end().await, Some(0));
+    let item = |replica: &str, version: u64| {
+        json!({"type": "item", "replica": replica, "feed": "texts", "key": "", "version": version,
+            "value": {"count": version * 10}})
+    };
+    let status = |status: &str, replica: Option<&str>| json!({"type": "status", "status": status, "replica": replica});
+    let expected = [
+        status("connecting", None),
+        status("live", Some("one")),
+        item("one", 1),
+        item("one", 2),
+        status("reconnecting", Some("one")),
+        status("live", Some("two")),
+        json!({"type": "handover", "from": "one", "to": "two", "planned": false}),
+        item("two", 3),
+    ];
+    assert_eq!(lines(&run.out.text()), expected);
+    assert_eq!(*script.queries.lock().unwrap(), ["feeds=texts", "feeds=texts&since=c%2F2"]);
+    let farewells = Arc::clone(&script.farewells);
+    let said = async || (*farewells.lock().unwrap() == [1000]).then_some(());
+    test_support::wait_for(LONG, "the client says good-bye", said).await;
+    assert_eq!(run.err.text(), "");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_is_the_end() {
+    let script = Script::new(vec![vec![Act::Close(1008, "feeds: there is no feed texts")]]);
+    let address = script.serve().await;
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{address}/board")]);
+    assert_eq!(run.end().await, Some(1));
+    assert_eq!(run.err.text(), "error: the server refused: feeds: there is no feed texts");
+    assert!(run.out.text().ends_with("refused: feeds: there is no feed texts"), "{}", run.out.text());
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_named() {
+    let place = Place::new();
+    for (arguments, part) in [
+        (["watch", "localhost:3000"].as_slice(), "localhost:3000"),
+        (&["watch", "https://board.example"], "https"),
+        (&["watch", "--feeds", "Texts"], "feeds"),
+    ] {
+        let mut run = place.start(arguments);
+        assert_eq!(run.end().await, Some(2));
+        assert!(run.err.text().contains(part), "{}", run.err.text());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_ends_it_quietly() {
+    let script = Script::new(vec![vec![Act::Say(hello("one")), Act::Flood]]);
+    let url = format!("http://{}/board", script.serve().await);
+    let pipe = r#"{ "$0" watch "$1" --json; echo "code $?" >&2; } | head -n 1"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", pipe, env!("CARGO_BIN_EXE_tidemark"), &url]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = timeout(LONG, command.output()).await.expect("an end in time").unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "code 0\n");
+    assert_eq!(lines(&String::from_utf8(output.stdout).unwrap()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_left_for_one_that_answers() {
+    let script = Script::new(vec![vec![Act::Say(hello("one")), Act::Say(set(1)), Act::Listen]]);
+    let behind = script.serve().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        // The first connection is accepted and forgotten, the others are passed on.
+        let (mut first, _) = listener.accept().await.unwrap();
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+        let _ = first.read_u8().await;
+    });
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{address}/board")]);
+    run.out.line("one  texts  10  version 1").await;
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.end().await, Some(0));
+}
