@@ -112,9 +112,13 @@ impl Process {
         Ok(status)
     }
 
-    /// Sends each signal in turn and gives the process that long to end; SIGKILL is the last. With `hurry` it goes to the next at once.
+    /// Sends each signal in turn and gives the process that long to end; after the last one comes SIGKILL. `hurry` leaves out all but the last.
     pub async fn stop(&mut self, steps: &[(Signal, Duration)], hurry: &CancellationToken) {
+        let Some(((last, last_patience), steps)) = steps.split_last() else { return };
         for (signal, patience) in steps {
+            if hurry.is_cancelled() {
+                break;
+            }
             self.signal(*signal);
             let ended = tokio::select! {
                 ended = timeout(*patience, self.wait()) => ended.is_ok(),
@@ -123,6 +127,10 @@ impl Process {
             if ended {
                 return;
             }
+        }
+        self.signal(*last);
+        if timeout(*last_patience, self.wait()).await.is_ok() {
+            return;
         }
         self.signal(Signal::SIGKILL);
         // Nothing resists SIGKILL, but a disk that hangs may delay the end; the guard waits for that.

@@ -64,6 +64,8 @@ enum Line {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A connection could not be opened.
+    Failure { reason: String },
     /// Whether the replica can read the database.
     Database { state: Database },
 }
@@ -89,6 +91,7 @@ pub async fn run(args: Args, signals: &Signals) -> Result<(), Error> {
             if outcome.is_ok() { Next::Continue } else { Next::Stop }
         })
         .await;
+    drop(client);
     tasks.stop(STOP).await;
     match outcome {
         // `tidemark watch | head -1` has all it wanted.
@@ -102,14 +105,24 @@ pub async fn run(args: Args, signals: &Signals) -> Result<(), Error> {
 struct Seen {
     status: Option<Status>,
     database: Database,
+    failure: Option<String>,
 }
 
 impl Seen {
     fn news(&mut self, step: Step<'_>) -> Vec<Line> {
-        let Step { machine, effects, now } = step;
+        let Step { machine, effects, failure, now } = step;
         let mut lines = Vec::new();
         let status = machine.status();
-        if self.status.replace(status) != Some(status) {
+        let changed = self.status.replace(status) != Some(status);
+        // The end of a connection that was live is told by the change. Of attempts the reason is news, and only once.
+        if let (Some(reason), false) = (failure, changed)
+            && self.failure.as_deref() != Some(reason)
+        {
+            self.failure = Some(reason.to_owned());
+            lines.push(Line::Failure { reason: reason.to_owned() });
+        }
+        if changed {
+            self.failure = None;
             let (replica, reason) = (machine.replica().map(str::to_owned), machine.reason().map(str::to_owned));
             lines.push(Line::Status { status: status.as_str(), replica, reason });
         }
@@ -177,6 +190,7 @@ fn as_text(line: &Line) -> String {
             (status, _, Some(reason)) => format!("{status}: {reason}"),
             (status, ..) => status.to_owned(),
         },
+        Line::Failure { reason } => format!("no connection: {reason}"),
         Line::Database { state: Database::Down } => "the database is down: values grow older".to_owned(),
         Line::Database { state: Database::Up } => "the database is up again".to_owned(),
     }
@@ -231,7 +245,7 @@ mod tests {
         let mut told = Vec::new();
         for (now, event) in [(0, Event::Start), (5, frame(hello())), (6, frame(set(7))), (100, lost)] {
             let effects = machine.step(now, event, 0.5);
-            told.extend(seen.news(Step { machine: &machine, effects: &effects, now }));
+            told.extend(seen.news(Step { machine: &machine, effects: &effects, failure: None, now }));
         }
         let text: Vec<_> = told.iter().map(as_text).collect();
         let expected = [

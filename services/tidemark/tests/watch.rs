@@ -190,6 +190,22 @@ async fn what_cannot_be_watched_is_named() {
 }
 
 #[tokio::test]
+async fn an_address_where_nobody_listens_is_told_once_while_it_goes_on_trying() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{free}")]);
+    run.out.line("no connection: failed to connect: Connection refused").await;
+    let script = Script::new(vec![vec![Act::Say(hello("one")), Act::Say(set(1)), Act::Listen]]);
+    let listener = TcpListener::bind(free).await.unwrap();
+    let routes = Router::new().route("/ws", get(connect)).with_state(script);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    run.out.line("one  texts  10  version 1").await;
+    assert_eq!(run.out.all().len(), 4, "connecting, no connection, live, the value: {}", run.out.text());
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.end().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_reader_that_has_seen_enough_ends_it_quietly() {
     let script = Script::new(vec![vec![Act::Say(hello("one")), Act::Flood]]);
     let url = format!("http://{}/board", script.serve().await);

@@ -7,7 +7,10 @@ mod target;
 
 use std::{collections::HashMap, future::pending};
 
-use protocol::client::{Conn, Effect, Event, Machine};
+use protocol::{
+    client::{Conn, Effect, Event, Machine},
+    close,
+};
 use tokio::{
     sync::mpsc,
     time::{Duration, Instant, sleep_until},
@@ -39,6 +42,8 @@ pub struct Step<'a> {
     pub machine: &'a Machine,
     /// What has to be done, and what is news.
     pub effects: &'a [Effect],
+    /// Why a connection could not be opened, or broke.
+    pub failure: Option<&'a str>,
     /// The client's time, ms; [`protocol::client::Values::known_at`] is in the same.
     pub now: u64,
 }
@@ -86,6 +91,10 @@ impl Client {
         if let Event::Closed { conn, .. } = &event {
             self.connections.remove(conn);
         }
+        let failure = match &event {
+            Event::Closed { code: close::ABNORMAL, reason, .. } if !reason.is_empty() => Some(reason.clone()),
+            _ => None,
+        };
         let now = self.began.elapsed().as_millis() as u64;
         let effects = self.machine.step(now, event, rand::random());
         for effect in &effects {
@@ -99,7 +108,7 @@ impl Client {
                 Effect::Items { .. } | Effect::Handover { .. } => {}
             }
         }
-        observe(Step { machine: &self.machine, effects: &effects, now })
+        observe(Step { machine: &self.machine, effects: &effects, failure: failure.as_deref(), now })
     }
 
     fn open(&mut self, conn: Conn, since: Option<&str>) {

@@ -35,8 +35,11 @@ const READY: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
 
 /// Everybody leaves at once, so nobody has to be moved away: a first SIGTERM asks, a second one says "now".
-const STOP: [(Signal, Duration); 2] =
-    [(Signal::SIGTERM, Duration::from_secs(1)), (Signal::SIGTERM, Duration::from_secs(1))];
+const STOP: [(Signal, Duration); 3] = [
+    (Signal::SIGTERM, Duration::from_secs(1)),
+    (Signal::SIGTERM, Duration::from_secs(1)),
+    (Signal::SIGKILL, Duration::from_secs(1)),
+];
 
 /// A service that has replicas.
 #[derive(Debug, Clone, Copy)]

@@ -100,7 +100,10 @@ impl Roster {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut entries);
         let order = ["front", "app", "dashboard", "postgres"];
-        entries.sort_by_key(|entry| order.iter().position(|service| *service == entry.service));
+        // The number at the end of a name may have more digits than that of another.
+        entries.sort_by_key(|Entry { service, name, .. }| {
+            (order.iter().position(|known| known == service), name.len(), name.clone())
+        });
         let path = self.directory.join(FILE);
         self.write(&path, &entries).map_err(|source| Error::Roster { path, source })
     }

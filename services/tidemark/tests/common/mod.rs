@@ -56,6 +56,8 @@ impl Place {
     pub fn start(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
         command.args(arguments).current_dir(&self.work).env("TMPDIR", &self.temporary).env_remove("DATABASE_URL");
+        // A drain that is over soon: it is not what these tests are about.
+        command.env("DRAIN_SECONDS", "2");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, err) = (Lines::default(), Lines::default());
