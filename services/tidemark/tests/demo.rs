@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::Duration,
 };
@@ -206,6 +207,23 @@ async fn a_replica_that_cannot_start_says_why() {
     assert_eq!(run.end().await, Some(1));
     assert!(run.err.text().contains("ended with exit code 2 before it was ready"), "{}", run.err.text());
     assert!(run.err.text().contains("DATABASE_URL"), "{}", run.err.text());
+    assert_eq!(names(&place.work), ["page"]);
+    assert!(names(&place.temporary).is_empty());
+}
+
+#[tokio::test]
+async fn a_program_that_fails_takes_nothing_else_with_it() {
+    let place = place();
+    for program in ["app", "dashboard"] {
+        let path = place.work.join("page").join(program);
+        fs::write(&path, "#!/bin/sh\necho no luck today\nexit 3\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut run = place.start(&["demo", "--port", "0", "--page-dir", "page", "--bin-dir", "page"]);
+    assert_eq!(run.end().await, Some(1));
+    let (out, err) = (run.out.text(), run.err.text());
+    assert!(err.contains("ended with exit code 3 before it was ready") && err.contains("no luck today"), "{err}");
+    assert_eq!(out, "starting Postgres\nstarting 2 x app, 2 x dashboard\nstopping");
     assert_eq!(names(&place.work), ["page"]);
     assert!(names(&place.temporary).is_empty());
 }

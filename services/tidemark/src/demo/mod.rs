@@ -105,7 +105,7 @@ pub enum Error {
 /// Runs until the first SIGINT or SIGTERM. A second one ends everything at once.
 ///
 /// # Errors
-/// [`Error`]; each says what to do. What was started by then is ended by the guard.
+/// [`Error`]; each says what to do. Replicas that were not ready by then are ended by the guard.
 pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let config = args.check()?;
     let signals = runtime::signals().map_err(Error::Prepare)?;
@@ -122,17 +122,17 @@ pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let system = System::new(signals.hurry.clone());
 
     let starting = system.start(config, front, &roster, household);
-    tokio::select! {
-        started = starting => {
-            started?;
-            say::line(summary::text(&url, &roster.entries(), began.elapsed()));
-        }
-        () = signals.stop.cancelled() => {}
-    }
-    let outcome = tokio::select! {
+    let mut outcome = tokio::select! {
+        started = starting => started,
         () = signals.stop.cancelled() => Ok(()),
-        _ = &mut server => Err(Error::FrontEnded),
     };
+    if outcome.is_ok() && !signals.stop.is_cancelled() {
+        say::line(summary::text(&url, &roster.entries(), began.elapsed()));
+        tokio::select! {
+            () = signals.stop.cancelled() => {}
+            _ = &mut server => outcome = Err(Error::FrontEnded),
+        }
+    }
     say::line("stopping");
     // Users first, then those who serve them, then the database.
     front_tasks.stop(FINISH).await;
