@@ -1,0 +1,190 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { expect } from "@playwright/test";
+
+/** One part of the demo, as `.tidemark/demo.json` names it. */
+export interface Entry {
+  readonly service: "front" | "app" | "dashboard" | "postgres";
+  readonly name: string;
+  readonly pid: number;
+  readonly url: string;
+  readonly admin: string | null;
+}
+
+/** A stored text. */
+export interface Text {
+  readonly id: string;
+  readonly text: string;
+}
+
+/** Replicas of each service that the demo keeps. */
+const REPLICAS = 2;
+
+/** How long a leaving dashboard takes to move its clients. Short, so that the suite is; the page cannot tell. */
+const DRAIN_SECONDS = 2;
+
+/** How long the demo may take to be ready: a database is made first. */
+const READY = 60_000;
+
+const PAGE = resolve(import.meta.dirname, "../../../frontend/dist");
+
+/** The real thing: `tidemark demo` with its own database, and parts that may be killed. */
+export class Demo {
+  readonly #process: ChildProcess;
+  readonly #directory: string;
+  readonly #log: string[];
+  /** Where the page is. */
+  readonly url: string;
+
+  private constructor(process: ChildProcess, directory: string, log: string[], url: string) {
+    this.#process = process;
+    this.#directory = directory;
+    this.#log = log;
+    this.url = url;
+  }
+
+  /** Starts it and waits until everything is ready. */
+  static async start(allowedOrigins: readonly string[]): Promise<Demo> {
+    const program = process.env["TIDEMARK_BIN"];
+    if (program === undefined || !existsSync(program)) {
+      throw new Error("TIDEMARK_BIN must name the built program tidemark (cargo build -p tidemark -p app -p dashboard)");
+    }
+    if (!existsSync(join(PAGE, "index.html"))) throw new Error(`${PAGE} has no page: run npm run build in frontend`);
+    const directory = await mkdtemp(join(tmpdir(), "tidemark-browser-"));
+    const env = { ...process.env, ALLOWED_ORIGINS: allowedOrigins.join(","), DRAIN_SECONDS: String(DRAIN_SECONDS) };
+    const child = spawn(resolve(program), ["demo", "--port", "0", "--page-dir", PAGE], {
+      cwd: directory,
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const log: string[] = [];
+    const url = await new Promise<string>((ready, fail) => {
+      const give = (reason: string): void => {
+        child.kill("SIGTERM");
+        fail(new Error(`the demo ${reason}\n${log.join("")}`));
+      };
+      const timer = setTimeout(() => {
+        give(`was not ready after ${READY} ms`);
+      }, READY);
+      const ended = (code: number | null): void => {
+        give(`ended with ${code ?? "a signal"}`);
+      };
+      child.once("exit", ended);
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding("utf8").on("data", (text: string) => {
+          log.push(text);
+          const found = /Tidemark runs at (\S+)/.exec(log.join(""))?.[1];
+          if (found === undefined) return;
+          clearTimeout(timer);
+          child.removeListener("exit", ended);
+          ready(found);
+        });
+      }
+    });
+    return new Demo(child, directory, log, url);
+  }
+
+  /** What the demo has said. */
+  get log(): string {
+    return this.#log.join("");
+  }
+
+  /** Who runs now. */
+  async entries(): Promise<Entry[]> {
+    return JSON.parse(await readFile(join(this.#directory, ".tidemark/demo.json"), "utf8")) as Entry[];
+  }
+
+  /** The parts of one service. */
+  async all(service: Entry["service"]): Promise<Entry[]> {
+    return (await this.entries()).filter((entry) => entry.service === service);
+  }
+
+  /** The part with this name. */
+  async named(name: string): Promise<Entry> {
+    const entry = (await this.entries()).find((entry) => entry.name === name);
+    if (!entry) throw new Error(`nothing is called ${name}`);
+    return entry;
+  }
+
+  /** Waits until every replica and the database are there and ready: what the last test killed has been replaced. */
+  async whole(): Promise<void> {
+    await expect
+      .poll(async () => {
+        const entries = await this.entries();
+        const ready = await Promise.all(entries.filter(({ admin }) => admin !== null).map(isReady));
+        const database = entries.some(({ service }) => service === "postgres");
+        return { ready: ready.filter(Boolean).length, database };
+      })
+      .toEqual({ ready: 2 * REPLICAS, database: true });
+  }
+
+  /** Stops the database and keeps it from coming back: its port is taken until the outage is ended. */
+  async loseDatabase(): Promise<{ end: () => Promise<void> }> {
+    const [postgres] = await this.all("postgres");
+    if (!postgres) throw new Error("there is no database to lose");
+    process.kill(postgres.pid, "SIGINT"); // a fast shutdown
+    await expect.poll(async () => (await this.all("postgres")).length).toBe(0);
+    const squatter = createServer((socket) => socket.destroy());
+    squatter.listen(Number(new URL(postgres.url).port), "127.0.0.1");
+    await once(squatter, "listening");
+    return {
+      end: async () => {
+        squatter.close();
+        await once(squatter, "close");
+      },
+    };
+  }
+
+  /** Stores texts as a program would. */
+  async add(...texts: string[]): Promise<void> {
+    const answers = texts.map(async (text) => {
+      const headers = { "content-type": "application/json" };
+      const answer = await fetch(`${this.url}/save`, { method: "POST", headers, body: JSON.stringify({ text }) });
+      expect(answer.status).toBe(201);
+    });
+    await Promise.all(answers);
+  }
+
+  /** Everything that is stored, newest first. */
+  async texts(): Promise<Text[]> {
+    const texts: Text[] = [];
+    let before: string | null = null;
+    do {
+      const query = before === null ? "" : `&before=${encodeURIComponent(before)}`;
+      const answer = await fetch(`${this.url}/all?limit=500${query}`);
+      expect(answer.status).toBe(200);
+      const page = (await answer.json()) as { texts: Text[]; next: string | null };
+      texts.push(...page.texts);
+      before = page.next;
+    } while (before !== null);
+    return texts;
+  }
+
+  /** How many rows have this text. */
+  async stored(text: string): Promise<number> {
+    return (await this.texts()).filter((row) => row.text === text).length;
+  }
+
+  /** Ends everything; the demo promises to leave nothing behind. */
+  async stop(): Promise<void> {
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    const [code] = (await ended) as [number | null];
+    expect(code, this.log).toBe(0);
+    expect(existsSync(join(this.#directory, ".tidemark")), "the demo leaves no file").toBe(false);
+    await rm(this.#directory, { recursive: true });
+  }
+}
+
+async function isReady({ admin }: Entry): Promise<boolean> {
+  try {
+    return (await fetch(`${admin ?? ""}/readyz`, { signal: AbortSignal.timeout(1_000) })).ok;
+  } catch {
+    return false;
+  }
+}

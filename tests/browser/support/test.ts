@@ -1,0 +1,60 @@
+import { test as base } from "@playwright/test";
+import { Board } from "./board.js";
+import { Demo } from "./demo.js";
+import { ForeignSite } from "./foreign.js";
+
+interface Shared {
+  /** A site that `ALLOWED_ORIGINS` names. */
+  friend: ForeignSite;
+  /** A site that it does not name. */
+  stranger: ForeignSite;
+  /** The running system. */
+  demo: Demo;
+}
+
+interface PerTest {
+  /** Opens one more page, in a browser context of its own. */
+  open: (path?: string) => Promise<Board>;
+}
+
+/** Tests that find the whole demo running. */
+export const test = base.extend<PerTest, Shared>({
+  friend: [
+    async ({}, use) => {
+      const site = await ForeignSite.start();
+      await use(site);
+      await site.stop();
+    },
+    { scope: "worker" },
+  ],
+  stranger: [
+    async ({}, use) => {
+      const site = await ForeignSite.start();
+      await use(site);
+      await site.stop();
+    },
+    { scope: "worker" },
+  ],
+  demo: [
+    async ({ friend }, use) => {
+      const demo = await Demo.start([friend.origin]);
+      await use(demo);
+      await demo.stop();
+    },
+    { scope: "worker", timeout: 120_000 },
+  ],
+  open: async ({ browser, demo, contextOptions }, use, info) => {
+    await demo.whole();
+    const said = demo.log.length;
+    const contexts: { close: () => Promise<void> }[] = [];
+    await use(async (path = "/") => {
+      const context = await browser.newContext(contextOptions);
+      contexts.push(context);
+      return await Board.open(await context.newPage(), demo.url + path);
+    });
+    await Promise.all(contexts.map((context) => context.close()));
+    if (info.status !== info.expectedStatus) await info.attach("demo", { body: demo.log.slice(said) });
+  },
+});
+
+export { expect } from "@playwright/test";
