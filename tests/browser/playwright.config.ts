@@ -17,7 +17,7 @@ export default defineConfig({
   reporter: [["list"]],
   use: {
     viewport: { width: 1280, height: 800 },
-    trace: "off",
+    screenshot: "only-on-failure",
     launchOptions: {
       executablePath: chromium(),
       args: [

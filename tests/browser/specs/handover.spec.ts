@@ -24,6 +24,22 @@ test("SIGTERM to the dashboard that serves, while saving: the page never leaves 
   await expect(board.handovers).toContainText(new RegExp(`${first} →\\s*to ${second}\\s*planned, \\d+ ms`));
 });
 
+test("a dashboard that freezes is left after two and a half beats of silence", async ({ open, demo }) => {
+  const board = await open();
+  const before = await board.number();
+  const first = await board.replica.innerText();
+  const { pid } = await demo.named(first);
+  await board.forget();
+  process.kill(pid, "SIGSTOP");
+  await demo.add("stored during the silence");
+  await expect(board.replica).not.toHaveText(first);
+  await board.shows(before + 1);
+  await board.live();
+  const { status } = await board.seen();
+  expect(status.map(({ value }) => value)).toEqual(["live", "reconnecting", "live"]);
+  process.kill(pid, "SIGKILL"); // the demo replaces the dead, not the frozen
+});
+
 test("SIGKILL to the dashboard that serves: live again within a second", async ({ open, demo }) => {
   const board = await open();
   const before = await board.number();

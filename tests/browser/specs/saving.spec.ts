@@ -53,10 +53,12 @@ test("a retry can be cancelled, and the text is kept", async ({ open, demo }) =>
 });
 
 for (const [what, text, message] of [
-  ["blank", "  \n ", "The text is empty."],
-  ["over-long", "ü".repeat(10_001), "The text has more than 10,000 characters."],
+  ["A blank text", "  \n ", "The text is empty."],
+  ["An over-long text", "ü".repeat(10_001), "The text has more than 10,000 characters."],
+  ["A text of more than 64 KiB", "x".repeat(70_000), "The body is larger than 64 KiB."],
+  ["A text with a NUL character", "a\0b", "The text contains a NUL character."],
 ] as const) {
-  test(`a ${what} text is refused with a message, and kept`, async ({ open, demo }) => {
+  test(`${what} is refused with a message, and kept`, async ({ open, demo }) => {
     const board = await open();
     const stored = (await demo.texts()).length;
     await board.text.fill(text);
