@@ -13,7 +13,7 @@ pub mod save;
 
 use std::{path::PathBuf, time::Duration};
 
-use runtime::{Admin, Condition, Signals, Tasks};
+use runtime::{Admin, Condition, Listeners, Signals, Tasks};
 use store::{DatabaseUrl, TextWriter, Texts, TextsConfig, WriterConfig, WriterMetrics};
 use tokio::time::{sleep, timeout};
 
@@ -43,15 +43,10 @@ pub struct Settings {
 ///
 /// # Errors
 /// When a listener breaks, or two metrics have one name.
-pub async fn run(
-    settings: Settings,
-    public: tokio::net::TcpListener,
-    admin_listener: tokio::net::TcpListener,
-    signals: Signals,
-) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> anyhow::Result<()> {
     let Settings { replica, database, page_dir } = settings;
     let (tasks, admin) = (Tasks::default(), Admin::default());
-    let (schema, serving) = (admin.readiness.condition("schema"), admin.readiness.condition("serving"));
+    let schema = admin.readiness.condition("schema");
     tasks.tracker.spawn(tasks.token.clone().run_until_cancelled_owned(migrate(database.clone(), schema)));
 
     let writer = WriterConfig { database: database.clone(), application_name: replica.clone() };
@@ -63,23 +58,10 @@ pub async fn run(
     let texts = app.texts.clone();
     let router = routes::router(app, &page_dir, &replica, HttpMetrics::register(&admin.registry)?)?;
 
-    let accepting = tasks.token.child_token();
-    let mut server = tasks.tracker.spawn(runtime::serve(public, router, accepting.clone()));
-    let admin_server = runtime::serve(admin_listener, admin.router(), tasks.token.clone());
-    let mut admin_server = tasks.tracker.spawn(admin_server);
-
-    serving.set(true, "yes");
-    tokio::select! {
-        () = signals.stop.cancelled() => {}
-        ended = &mut server => ended??,
-        ended = &mut admin_server => ended??,
-    }
-
-    serving.set(false, "shutting down");
-    accepting.cancel();
+    let finishing = runtime::serve(listeners, router, admin, &tasks, &signals).await?;
     tracing::info!("finishing requests");
     tokio::select! {
-        finished = timeout(FINISH, server) => tracing::info!(all = finished.is_ok(), "requests finished"),
+        finished = timeout(FINISH, finishing) => tracing::info!(all = finished.is_ok(), "requests finished"),
         () = signals.hurry.cancelled() => tracing::info!("closing at once"),
     }
     // Their connections may be stuck; the process ends anyway.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dashboard::{Settings, origin::AllowedOrigins};
 use fastwebsockets::{Role, WebSocketError};
-use runtime::Signals;
+use runtime::{Listeners, Signals};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
 use store::{DatabaseUrl, ReaderConfig};
 use tokio::{
@@ -27,9 +27,9 @@ async fn main() {
     let bare = "CREATE TABLE IF NOT EXISTS public.bare_bell (body text NOT NULL)";
     sqlx::query(bare).execute(&mut writer).await.unwrap();
 
-    let (public, admin) =
+    let (users, admin) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let addr = public.local_addr().unwrap();
+    let addr = users.local_addr().unwrap();
     let signals = Signals::default();
     let settings = Settings {
         replica: "bench".into(),
@@ -39,7 +39,7 @@ async fn main() {
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database, "bench"),
     };
-    let served = tokio::spawn(dashboard::run(settings, public, admin, signals.clone()));
+    let served = tokio::spawn(dashboard::run(settings, Listeners { users, admin }, signals.clone()));
     let mut client = connect(addr).await;
     let mut listener = PgListener::connect(&url).await.unwrap();
     listener.listen("bare_bell").await.unwrap();

@@ -16,9 +16,9 @@ pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use runtime::{Admin, Signals, Tasks};
+use runtime::{Admin, Listeners, Signals, Tasks};
 use store::{Reader, ReaderConfig, ReaderMetrics};
-use tokio::{net::TcpListener, sync::watch, time::timeout_at};
+use tokio::{sync::watch, time::timeout_at};
 
 use crate::{drain::Drain, gateway::Gateway, hub::Hub, metrics::Metrics, origin::AllowedOrigins, session::Context};
 
@@ -46,14 +46,9 @@ pub struct Settings {
 ///
 /// # Errors
 /// When a listener breaks, or two metrics have one name.
-pub async fn run(
-    settings: Settings,
-    public: TcpListener,
-    admin_listener: TcpListener,
-    signals: Signals,
-) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> anyhow::Result<()> {
     let (tasks, admin) = (Tasks::default(), Admin::default());
-    let (feeds_ready, serving) = (admin.readiness.condition("feeds"), admin.readiness.condition("serving"));
+    let feeds_ready = admin.readiness.condition("feeds");
     let hub = Arc::new(Hub::new(settings.replica, settings.beat));
     let reader =
         Reader::start(settings.reader, ReaderMetrics::register(&admin.registry)?, &tasks.tracker, tasks.token.clone());
@@ -65,20 +60,9 @@ pub async fn run(
     let (open, mut still_open) = watch::channel(0_usize);
     let gateway = Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), open };
 
-    let accepting = tasks.token.child_token();
-    let mut server = tasks.tracker.spawn(runtime::serve(public, gateway::router(Arc::new(gateway)), accepting.clone()));
-    let admin_server = runtime::serve(admin_listener, admin.router(), tasks.token.clone());
-    let mut admin_server = tasks.tracker.spawn(admin_server);
+    let routes = gateway::router(Arc::new(gateway));
+    runtime::serve(listeners, routes, admin, &tasks, &signals).await?;
 
-    serving.set(true, "yes");
-    tokio::select! {
-        () = signals.stop.cancelled() => {}
-        ended = &mut server => ended??,
-        ended = &mut admin_server => ended??,
-    }
-
-    serving.set(false, "draining");
-    accepting.cancel();
     let drain = Drain::start(settings.drain);
     draining.send_replace(Some(drain));
     tracing::info!(connections = *still_open.borrow(), window_s = settings.drain.as_secs(), "moving clients away");

@@ -2,16 +2,14 @@
 
 use clap::Parser;
 use dashboard::{config::Args, run};
+use runtime::Listeners;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     runtime::init_telemetry();
-    let (host, port, admin_port) = (args.service.host, args.service.port, args.service.admin_port);
+    let service = args.service.clone();
     let settings = args.settings();
     let signals = runtime::signals()?;
-    let public = runtime::bind(host, port, "PORT").await?;
-    let admin = runtime::bind(host, admin_port, "ADMIN_PORT").await?;
-    tracing::info!(address = %public.local_addr()?, admin = %admin.local_addr()?, replica = settings.replica, "dashboard starts");
-    run(settings, public, admin, signals).await
+    run(settings, Listeners::bind(&service).await?, signals).await
 }

@@ -120,7 +120,7 @@ async fn sigterm_ends_the_process_with_0() {
     let mut log = tokio::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     timeout(LONG, tokio::io::AsyncBufReadExt::read_line(&mut log, &mut line)).await.unwrap().unwrap();
-    assert!(line.contains("dashboard starts") && !line.contains("hunter2"), "{line}");
+    assert!(line.contains("listening") && !line.contains("hunter2"), "{line}");
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     let status = timeout(LONG, child.wait()).await.unwrap().unwrap();

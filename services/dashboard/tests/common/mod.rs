@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use dashboard::{Settings, origin::AllowedOrigins};
 use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite};
-use runtime::Signals;
+use runtime::{Listeners, Signals};
 use serde_json::Value;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use store::{DatabaseUrl, ReaderConfig};
@@ -51,11 +51,11 @@ impl Replica {
         replica
     }
 
-    pub async fn start_unready(settings: Settings, public: TcpListener) -> Self {
+    pub async fn start_unready(settings: Settings, users: TcpListener) -> Self {
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (addr, admin) = (public.local_addr().unwrap(), admin_listener.local_addr().unwrap());
+        let (addr, admin) = (users.local_addr().unwrap(), admin_listener.local_addr().unwrap());
         let signals = Signals::default();
-        let task = tokio::spawn(dashboard::run(settings, public, admin_listener, signals.clone()));
+        let task = tokio::spawn(dashboard::run(settings, Listeners { users, admin: admin_listener }, signals.clone()));
         Self { addr, admin, signals, task }
     }
 

@@ -10,6 +10,6 @@ mod telemetry;
 pub use admin::Admin;
 pub use config::{Secret, ServiceArgs, invalid};
 pub use readiness::{Condition, Readiness};
-pub use server::{BindError, bind, serve};
+pub use server::{BindError, Listeners, serve};
 pub use shutdown::{Signals, Tasks, signals};
 pub use telemetry::init as init_telemetry;

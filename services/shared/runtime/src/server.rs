@@ -1,10 +1,12 @@
 //! Listening: bind first, announce readiness later, stop when told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{io, net::SocketAddr};
 
 use axum::{Router, serve::ListenerExt};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+
+use crate::{Admin, ServiceArgs, Signals, Tasks};
 
 /// A port could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -12,24 +14,66 @@ use tokio_util::sync::CancellationToken;
 pub struct BindError {
     address: SocketAddr,
     variable: &'static str,
-    source: std::io::Error,
+    source: io::Error,
 }
 
-/// Listens on a port; `variable` is the environment variable that chose it, for the error.
-///
-/// # Errors
-/// [`BindError`] when the port is taken or not allowed.
-pub async fn bind(host: IpAddr, port: u16, variable: &'static str) -> Result<TcpListener, BindError> {
-    let address = SocketAddr::new(host, port);
+/// The two ports of a service.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For users.
+    pub users: TcpListener,
+    /// For health and metrics.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Takes both ports and says which they are.
+    ///
+    /// # Errors
+    /// [`BindError`] when a port is taken or not allowed.
+    pub async fn bind(args: &ServiceArgs) -> Result<Self, BindError> {
+        let users = listen(SocketAddr::new(args.host, args.port), "PORT").await?;
+        let admin = listen(SocketAddr::new(args.host, args.admin_port), "ADMIN_PORT").await?;
+        if let (Ok(address), Ok(admin)) = (users.local_addr(), admin.local_addr()) {
+            tracing::info!(%address, %admin, replica = args.replica_name, "listening");
+        }
+        Ok(Self { users, admin })
+    }
+}
+
+async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, variable, source })
 }
 
-/// Serves until the token is cancelled, then finishes the requests in flight (the router's timeout bounds them).
+/// Serves users until the signal to stop: then readiness fails and no connection is accepted any more, while the admin port answers until the
+/// tasks are stopped. Gives the task that ends when the requests in flight are answered (the router's timeout bounds them).
 ///
 /// # Errors
-/// When the listener breaks.
-pub async fn serve(listener: TcpListener, router: Router, token: CancellationToken) -> std::io::Result<()> {
+/// When a listener breaks.
+pub async fn serve(
+    listeners: Listeners,
+    routes: Router,
+    admin: Admin,
+    tasks: &Tasks,
+    signals: &Signals,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let serving = admin.readiness.condition("serving");
+    let accepting = tasks.token.child_token();
+    let mut users = tasks.tracker.spawn(accept(listeners.users, routes, accepting.clone()));
+    let mut admin = tasks.tracker.spawn(accept(listeners.admin, admin.router(), tasks.token.clone()));
+    serving.set(true, "yes");
+    tokio::select! {
+        () = signals.stop.cancelled() => {}
+        ended = &mut users => ended??,
+        ended = &mut admin => ended??,
+    }
+    serving.set(false, "shutting down");
+    accepting.cancel();
+    Ok(users)
+}
+
+async fn accept(listener: TcpListener, routes: Router, token: CancellationToken) -> io::Result<()> {
     // Answers and frames are small, and each is news: waiting to fill a packet would only delay them.
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
+    axum::serve(listener, routes).with_graceful_shutdown(token.cancelled_owned()).await
 }
