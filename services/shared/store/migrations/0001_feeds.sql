@@ -43,21 +43,23 @@ END $$;
 
 -- Counts one change of a feed in the writer's own transaction, and rings only if a reader may be asleep: a transaction with
 -- NOTIFY holds a lock of the whole server until its commit is on disk, so a bell per write would make all writers queue.
+-- This function and count_rows run in every write: instead of a SET search_path, which would cost a tenth of the insert
+-- throughput, they name the schema of whatever they use.
 CREATE FUNCTION tidemark.count_change(feed_name text, n_change bigint, total_change bigint) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
-  own_slot smallint := pg_backend_pid() & 63;
+  own_slot smallint := pg_catalog.pg_backend_pid() & 63;
   was_armed boolean;
 BEGIN
   -- The lock first: the flag must be read and cleared as one step, against the reader that arms it.
   SELECT armed INTO was_armed FROM tidemark.feed_slots
     WHERE feed = feed_name AND slot = own_slot FOR NO KEY UPDATE;
   UPDATE tidemark.feed_slots
-    SET n = n + n_change, total = total + total_change, version = version + 1, armed = false, at = clock_timestamp(),
-        traceparent = nullif(left(current_setting('tidemark.traceparent', true), 55), '')
+    SET n = n + n_change, total = total + total_change, version = version + 1, armed = false, at = pg_catalog.clock_timestamp(),
+        traceparent = nullif(pg_catalog.left(pg_catalog.current_setting('tidemark.traceparent', true), 55), '')
     WHERE feed = feed_name AND slot = own_slot;
   IF was_armed THEN
-    PERFORM pg_notify('tidemark', feed_name);
+    PERFORM pg_catalog.pg_notify('tidemark', feed_name);
   END IF;
 END $$;
 
@@ -73,7 +75,7 @@ END $$;
 -- Trigger function: the rows of a table are a feed's n. The trigger's argument is the feed's name, and its transition table
 -- is called changed_rows. Once per statement, because a COPY of 100,000 rows must not update a slot 100,000 times.
 CREATE FUNCTION tidemark.count_rows() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
   feed_name text := TG_ARGV[0];
   row_count bigint;
@@ -82,7 +84,7 @@ BEGIN
     PERFORM tidemark.count_reset(feed_name);
     RETURN NULL;
   END IF;
-  SELECT count(*) INTO row_count FROM changed_rows;
+  SELECT pg_catalog.count(*) INTO row_count FROM changed_rows;
   IF row_count > 0 THEN
     IF TG_OP = 'INSERT' THEN
       PERFORM tidemark.count_change(feed_name, row_count, row_count);
