@@ -35,24 +35,34 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 async fn reading(database: &DatabaseUrl, admin: &mut PgConnection) {
-    println!("\nTime to read a count (median of {READS}, ms)");
-    println!("{:>10} {:>12} {:>12}", "rows", "feed", "count(*)");
-    let mut feed = Vec::new();
-    for rows in [1_000_i64, 1_000_000] {
-        sqlx::query("TRUNCATE tidemark.texts").execute(&mut *admin).await.unwrap();
-        let fill = "INSERT INTO tidemark.texts (id, body) SELECT gen_random_uuid(), 'text' FROM generate_series(1, $1)";
-        sqlx::query(fill).bind(rows).execute(&mut *admin).await.unwrap();
-        sqlx::query("VACUUM ANALYZE tidemark.texts").execute(&mut *admin).await.unwrap();
-        feed.push(through_reader(database, rows).await);
-        let mut scans = Vec::new();
-        for _ in 0..READS.min(20) {
-            let began = Instant::now();
-            let n: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&mut *admin).await.unwrap();
-            assert_eq!(n, rows);
-            scans.push(began.elapsed().as_secs_f64() * 1e3);
+    const ROWS: [i64; 2] = [1_000, 1_000_000];
+    let (mut feed, mut scans) = ([vec![], vec![]], [vec![], vec![]]);
+    for _ in 0..ROUNDS {
+        for (size, rows) in ROWS.into_iter().enumerate() {
+            sqlx::query("TRUNCATE tidemark.texts").execute(&mut *admin).await.unwrap();
+            let fill =
+                "INSERT INTO tidemark.texts (id, body) SELECT gen_random_uuid(), 'text' FROM generate_series(1, $1)";
+            sqlx::query(fill).bind(rows).execute(&mut *admin).await.unwrap();
+            // Done here, so that the server does not do it in the background while reads are measured.
+            sqlx::query("VACUUM ANALYZE tidemark.texts").execute(&mut *admin).await.unwrap();
+            sqlx::query("CHECKPOINT").execute(&mut *admin).await.unwrap();
+            feed[size].push(through_reader(database, rows).await);
+            for _ in 0..READS / 40 {
+                let began = Instant::now();
+                let n: i64 =
+                    sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&mut *admin).await.unwrap();
+                assert_eq!(n, rows);
+                scans[size].push(began.elapsed().as_secs_f64() * 1e3);
+            }
         }
-        println!("{rows:>10} {:>12.3} {:>12.3}", feed[feed.len() - 1], median(scans));
+    }
+    // Where the scheduler puts the two processes makes a factor of three between rounds, whatever is read; the best round is without it.
+    println!("\nTime to read a count (ms, median of {READS} reads, best of {ROUNDS} rounds in turn)");
+    println!("{:>10} {:>12} {:>12}", "rows", "feed", "count(*)");
+    let best = |rounds: Vec<f64>| rounds.into_iter().fold(f64::INFINITY, f64::min);
+    let feed = feed.map(best);
+    for (size, scan) in scans.map(best).into_iter().enumerate() {
+        println!("{:>10} {:>12.3} {:>12.3}", ROWS[size], feed[size], scan);
     }
     println!("ratio of the feed's reads, 1e6 / 1e3 rows: {:.2} (target <= 1.2)", feed[1] / feed[0]);
     sqlx::query("TRUNCATE tidemark.texts").execute(admin).await.unwrap();
@@ -66,10 +76,13 @@ async fn through_reader(database: &DatabaseUrl, rows: i64) -> f64 {
     let reader = Reader::start(config, ReaderMetrics::register(&Registry::new()).unwrap(), &tracker, token.clone());
     while reader.reread().await.is_err() {}
     let mut times = Vec::new();
-    for _ in 0..READS {
+    for read in 0..2 * READS {
         let began = Instant::now();
         let reading = reader.reread().await.unwrap();
-        times.push(began.elapsed().as_secs_f64() * 1e3);
+        // The first half warms up connection, plan and caches.
+        if read >= READS {
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
         assert_eq!(reading.feeds.iter().find(|feed| feed.name == "texts").unwrap().fields[0].1, rows);
     }
     token.cancel();
