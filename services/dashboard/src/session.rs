@@ -142,8 +142,9 @@ impl Session<'_> {
     ) -> Result<End, End> {
         let Context { hub, token, drain, .. } = self.context;
         let mut pulse = hub.subscribe();
-        let mut position = self.greet(cursor).await?;
+        // Before the greeting: a change that comes during it is then told once more, not missed.
         let mut told = pulse.borrow().database;
+        let mut position = self.greet(cursor).await?;
         let (mut last_sent, mut next_set) = (Instant::now(), Instant::now());
         // These wait in lists that all sessions share, so they are made once and not with every frame.
         let mut ended = pin!(token.cancelled());

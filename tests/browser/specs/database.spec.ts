@@ -33,6 +33,7 @@ test("Postgres stops and starts: the page says how old it is, a save waits, and 
 test("a page that is opened while the database is away says so, and its list comes when asked for", async ({ open, demo }) => {
   await demo.add("to be found again");
   const number = (await demo.texts()).length;
+  await demo.everyDashboardKnows(number);
   const outage = await demo.loseDatabase();
   const board = await open();
   await board.shows(number);

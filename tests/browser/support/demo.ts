@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { expect } from "@playwright/test";
 
 /** One part of the demo, as `.tidemark/demo.json` names it. */
@@ -36,12 +37,14 @@ const PAGE = resolve(import.meta.dirname, "../../../frontend/dist");
 /** The real thing: `tidemark demo` with its own database, and parts that may be killed. */
 export class Demo {
   readonly #process: ChildProcess;
+  readonly #program: string;
   readonly #directory: string;
   readonly #log: string[];
   /** Where the page is. */
   readonly url: string;
 
-  private constructor(process: ChildProcess, directory: string, log: string[], url: string) {
+  private constructor(program: string, process: ChildProcess, directory: string, log: string[], url: string) {
+    this.#program = program;
     this.#process = process;
     this.#directory = directory;
     this.#log = log;
@@ -86,7 +89,7 @@ export class Demo {
         });
       }
     });
-    return new Demo(child, directory, log, url);
+    return new Demo(resolve(program), child, directory, log, url);
   }
 
   /** What the demo has said. */
@@ -140,6 +143,12 @@ export class Demo {
     };
   }
 
+  /** Waits until every dashboard has read that so many texts are stored: then any of them can serve it without the database. */
+  async everyDashboardKnows(count: number): Promise<void> {
+    const dashboards = await this.all("dashboard");
+    await Promise.all(dashboards.map(({ url }) => knows(this.#program, url, count)));
+  }
+
   /** Stores texts as a program would. */
   async add(...texts: string[]): Promise<void> {
     const answers = texts.map(async (text) => {
@@ -186,5 +195,19 @@ async function isReady({ admin }: Entry): Promise<boolean> {
     return (await fetch(`${admin ?? ""}/readyz`, { signal: AbortSignal.timeout(1_000) })).ok;
   } catch {
     return false;
+  }
+}
+
+/** Watches one dashboard as a terminal does, until it tells this count. */
+async function knows(program: string, url: string, count: number): Promise<void> {
+  const watcher = spawn(program, ["watch", url, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    for await (const line of createInterface(watcher.stdout)) {
+      const { value } = JSON.parse(line) as { value?: { count?: number } };
+      if (value?.count === count) return;
+    }
+    throw new Error(`${url} ended before it told ${count}`);
+  } finally {
+    watcher.kill("SIGTERM");
   }
 }
