@@ -1,10 +1,9 @@
 //! Wires the command line: flags, subcommands, exit codes.
 
-use std::{error::Error, io::stdin, process::ExitCode, sync::Arc};
+use std::{error::Error, io::stdin, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tidemark::{demo, guard, guard::Guard, postgres, process::Household, say, watch};
-use tokio_util::task::TaskTracker;
+use tidemark::{demo, guard, postgres, process::Household, say, watch};
 
 /// Live numbers from Postgres on every screen.
 #[derive(Debug, Parser)]
@@ -29,59 +28,25 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let code = match Cli::parse().command {
-        Command::Demo(args) => {
-            let verbose = args.verbose();
-            household(verbose, async |household| {
-                demo::run(args, household).await.map_or_else(|error| fail(&error, 1), |()| 0)
-            })
-            .await
-        }
-        Command::Postgres(args) => {
-            household(false, async |household| {
-                postgres::run(args, household).await.unwrap_or_else(|error| fail(&error, 1))
-            })
-            .await
-        }
-        Command::Watch(args) => match runtime::signals() {
-            Ok(signals) => match watch::run(args, &signals).await {
-                Ok(()) => 0,
-                Err(error @ watch::Error::Target(_)) => fail(&error, 2),
-                Err(error) => fail(&error, 1),
-            },
-            Err(error) => fail(&error, 1),
-        },
-        Command::Guard => {
-            guard::watch(stdin().lock());
-            0
-        }
-    };
+    let code = run(Cli::parse().command).await.unwrap_or_else(|error| {
+        say::error(&*error);
+        // As clap does for a wrong argument.
+        if matches!(error.downcast_ref(), Some(watch::Error::Target(_))) { 2 } else { 1 }
+    });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Runs something that starts processes, and clears away after it.
-async fn household(verbose: bool, run: impl AsyncFnOnce(&Household) -> i32) -> i32 {
-    let guard = match Guard::start() {
-        Ok(guard) => Arc::new(guard),
-        Err(error) => return fail(&error, 1),
-    };
-    let household = Household { guard: Arc::clone(&guard), tracker: TaskTracker::new(), verbose };
-    if verbose {
-        runtime::init_telemetry();
+async fn run(command: Command) -> Result<i32, Box<dyn Error>> {
+    match command {
+        Command::Demo(args) => {
+            let verbose = args.verbose();
+            Household::run(verbose, async |household| demo::run(args, household).await).await??;
+        }
+        Command::Watch(args) => watch::run(args, &runtime::signals()?).await?,
+        Command::Postgres(args) => {
+            return Ok(Household::run(false, async |household| postgres::run(args, household).await).await??);
+        }
+        Command::Guard => guard::watch(stdin().lock()),
     }
-    let code = run(&household).await;
-    guard.finish();
-    code
-}
-
-/// Says what went wrong, with its causes.
-fn fail(error: &dyn Error, code: i32) -> i32 {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    say::note(format_args!("error: {text}"));
-    code
+    Ok(0)
 }

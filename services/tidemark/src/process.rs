@@ -41,6 +41,22 @@ pub struct Household {
     pub verbose: bool,
 }
 
+impl Household {
+    /// Runs something that starts processes, and clears away after it.
+    ///
+    /// # Errors
+    /// When the guard cannot be started; then nothing was run.
+    pub async fn run<T>(verbose: bool, work: impl AsyncFnOnce(&Self) -> T) -> io::Result<T> {
+        let guard = Arc::new(Guard::start()?);
+        if verbose {
+            runtime::init_telemetry();
+        }
+        let done = work(&Self { guard: Arc::clone(&guard), tracker: TaskTracker::new(), verbose }).await;
+        guard.finish();
+        Ok(done)
+    }
+}
+
 /// A child process in a group of its own, so that Ctrl-C in the terminal reaches only us.
 #[derive(Debug)]
 pub struct Process {
