@@ -1,0 +1,1 @@
+//! Helm is run by the tests beside this file; there is nothing here.
