@@ -8,14 +8,31 @@ PORT ?= 3000
 ARGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEBUG := $(TARGET_DIR)/debug
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 EMBEDDED := services/tidemark/embedded-postgres
 say = @printf '\033[1m%s\033[0m\n'
 
+# The cluster. Every image can be another one: make deploy POSTGRES_IMAGE=postgres:15
+VERSION := 0.1.0
+NAMESPACE ?= tidemark
+IMAGES := app dashboard operator tidemark
+# `host` builds static binaries here; `source` builds in containers, for machines that are not Linux.
+IMAGE_FROM ?= $(if $(filter Linux,$(shell uname -s)),host,source)
+export KIND_NODE_IMAGE ?= kindest/node:v1.35.4
+TRAEFIK_IMAGE ?= traefik:v3.7.11
+POSTGRES_IMAGE ?= postgres:18.4
+PROMETHEUS_IMAGE ?= prom/prometheus:v3.7.3
+TLS := .tidemark/tls
+CLUSTER := k8s/dev/cluster
+KUBECTL := kubectl --context kind-tidemark
+HELM := helm --kube-context kind-tidemark
+
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench deny outdated clean
+.PHONY: cluster images binaries deploy deploy-ingress deploy-monitoring certificate e2e test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 demo: need-rust need-node need-postgres page services ## run the whole system on this machine: http://localhost:3000
 	@exec env EMBEDDED_POSTGRES_DIR=$(EMBEDDED) $(DEBUG)/tidemark demo --port $(PORT) $(ARGS)
@@ -49,6 +66,74 @@ bench: need-rust need-postgres services ## the figures of docs/performance.md, a
 	@cargo bench --locked -p store -p dashboard --no-run
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push
 
+cluster: ## a Kubernetes cluster of three nodes on this machine (docker, kind)
+	@$(CLUSTER) create
+
+images: $(if $(filter host,$(IMAGE_FROM)),binaries) ## build the images of all services
+	$(say) 'building images ($(IMAGE_FROM))'
+	@for service in $(IMAGES); do \
+		docker build --quiet --file Dockerfile --target $(IMAGE_FROM) --build-arg SERVICE=$$service --build-arg VERSION=$(VERSION) --tag $$service:$(VERSION) . >/dev/null || exit 1; \
+		docker image inspect --format "$$service:$(VERSION) {{.Size}}" $$service:$(VERSION) | awk '{ printf "%s  %.1f MB\n", $$1, $$2 / 1e6 }'; \
+	done
+
+# Static executables for `FROM scratch`. glibc can do without its shared library; a musl target would be one more thing to install.
+binaries: need-rust page
+	$(say) 'building static binaries'
+	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TRIPLE) $(addprefix -p ,$(IMAGES))
+	@rm -rf .images
+	@for service in $(IMAGES); do install -D $(TARGET_DIR)/$(TRIPLE)/release/$$service .images/$$service/service || exit 1; done
+	@cp -R frontend/dist .images/app/page
+
+deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingress in front
+	$(say) 'operator and Board'
+	@$(CLUSTER) load $(addsuffix :$(VERSION),$(IMAGES)) $(POSTGRES_IMAGE)
+	@$(HELM) upgrade --install tidemark-operator charts/tidemark-operator --namespace tidemark-system --create-namespace --wait --timeout 120s
+	@$(HELM) upgrade --install tidemark charts/tidemark-board --namespace $(NAMESPACE) --create-namespace $(BOARD)
+	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Available --timeout=180s
+	@$(KUBECTL) --namespace $(NAMESPACE) get boards
+
+# What the development cluster's Board has beside the chart's defaults.
+BOARD = --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) --set database.postgres.image=$(POSTGRES_IMAGE) \
+	--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
+
+deploy-ingress: certificate
+	$(say) 'ingress'
+	@$(CLUSTER) load $(TRAEFIK_IMAGE)
+	@$(KUBECTL) apply -f k8s/dev/traefik/namespace.yaml
+	@$(KUBECTL) --namespace traefik create secret tls certificate --cert=$(TLS)/tls.crt --key=$(TLS)/tls.key --dry-run=client --output=yaml | $(KUBECTL) apply -f -
+	@https=$$($(CLUSTER) port 30443) && $(KUBECTL) kustomize k8s/dev/traefik \
+		| sed "s|image: traefik:.*|image: $(TRAEFIK_IMAGE)|; s|advertisedport=443|advertisedport=$$https|; s|entrypoint.to=:443|entrypoint.to=:$$https|" \
+		| $(KUBECTL) apply -f -
+	@$(KUBECTL) --namespace traefik rollout status deployment/traefik --timeout=120s
+
+deploy-monitoring: ## Prometheus and Grafana on the cluster
+	$(say) 'monitoring'
+	@$(CLUSTER) load $(PROMETHEUS_IMAGE)
+	@$(KUBECTL) kustomize k8s/dev/monitoring | sed "s|image: prom/prometheus:.*|image: $(PROMETHEUS_IMAGE)|" | $(KUBECTL) apply -f -
+	@$(KUBECTL) --namespace monitoring rollout status deployment/prometheus --timeout=120s
+
+grafana: deploy-monitoring ## the dashboard, on http://localhost:3001
+	@$(KUBECTL) --namespace monitoring rollout status deployment/grafana --timeout=300s
+	@echo 'Grafana: http://localhost:3001 (Ctrl-C ends the connection)'
+	@$(KUBECTL) --namespace monitoring port-forward service/grafana 3001:3000
+
+certificate: # for https://localhost, by an authority of this project's own
+	@k8s/dev/certificate $(TLS)
+
+e2e: ## the system on a real cluster: faults, bad input, HTTP/3 (creates what is missing)
+	@tests/e2e/run
+
+test-charts: ## what the Helm charts render, and refuse (needs helm)
+	@command -v helm >/dev/null || { echo 'helm is missing: https://helm.sh'; exit 1; }
+	$(say) 'charts'
+	@cargo test --locked -p charts -- --ignored
+
+crds: need-rust ## write the custom resource's definition anew
+	@cargo run --locked --quiet -p operator -- crds
+
+clean-cluster: ## remove the cluster and everything on it
+	@$(CLUSTER) delete
+
 deny: ## licences and sources of all crates (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install cargo-deny --locked'; exit 1; }
 	@cargo deny check licenses bans sources
@@ -58,7 +143,7 @@ outdated: ## what has a newer stable release
 	@for folder in frontend tests/browser $(EMBEDDED); do npm --prefix $$folder outdated || true; done
 
 clean: ## remove what was built
-	@rm -rf frontend/dist frontend/node_modules tests/browser/node_modules $(EMBEDDED)/node_modules .tidemark
+	@rm -rf frontend/dist frontend/node_modules tests/browser/node_modules $(EMBEDDED)/node_modules .tidemark .images
 	cargo clean
 
 # What a target needs. Each check names the command that helps.
