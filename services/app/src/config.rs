@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | – | `postgres://user:password@host:port/database` |
 //! | `PAGE_DIR` | `frontend/dist` | the built page |
+//! | `MIGRATE` | `true` | bring the schema up to date at the start; `false`: wait until somebody else has (`app migrate`) |
 
 use std::path::PathBuf;
 
 use axum::http::HeaderValue;
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use runtime::{Secret, ServiceArgs, invalid};
 use store::DatabaseUrl;
 
@@ -26,13 +27,31 @@ pub struct Args {
     /// Directory of the built page.
     #[arg(long, env = "PAGE_DIR", default_value = "frontend/dist")]
     page_dir: PathBuf,
+    /// Bring the schema up to date at the start; `false`: wait until somebody else has.
+    #[arg(long, env = "MIGRATE", default_value_t = true, action = ArgAction::Set)]
+    migrate: bool,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can do beside serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
+pub enum Command {
+    /// Wait for the database, bring its schema up to date, and end: 0, or 1 when a migration fails.
+    Migrate,
 }
 
 impl Args {
+    /// The database, or the end of the process with code 2.
+    pub fn database(&self) -> DatabaseUrl {
+        DatabaseUrl::parse(self.database_url.expose()).unwrap_or_else(|error| invalid("DATABASE_URL", error))
+    }
+
     /// The settings, or the end of the process with code 2 and the name of the variable that is wrong.
     pub fn settings(self) -> Settings {
-        let Self { service, database_url, page_dir } = self;
-        let database = DatabaseUrl::parse(database_url.expose()).unwrap_or_else(|error| invalid("DATABASE_URL", error));
+        let database = self.database();
+        let Self { service, database_url: _, page_dir, migrate, command: _ } = self;
         if HeaderValue::from_str(&service.replica_name).is_err() {
             invalid("REPLICA_NAME", "it has characters that a header cannot carry");
         }
@@ -40,6 +59,6 @@ impl Args {
             let found = format!("{} has no index.html; build the page first", page_dir.display());
             invalid("PAGE_DIR", found);
         }
-        Settings { replica: service.replica_name, database, page_dir }
+        Settings { replica: service.replica_name, database, page_dir, migrate }
     }
 }

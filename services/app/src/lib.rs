@@ -1,6 +1,7 @@
 //! `POST /save`, `GET /all`, and the page's files.
 //!
-//! [`routes`] holds every route and what all answers have in common; [`save`], [`list`] and [`page`] one endpoint each.
+//! [`routes`] holds every route and what all answers have in common; [`save`], [`list`] and [`page`] one endpoint each; [`schema`] brings the
+//! database up to date, at the start or by `app migrate`.
 
 pub mod config;
 pub mod cursor;
@@ -10,12 +11,13 @@ pub mod metrics;
 pub mod page;
 pub mod routes;
 pub mod save;
+pub mod schema;
 
 use std::{path::PathBuf, time::Duration};
 
-use runtime::{Admin, Condition, Listeners, Signals, Tasks};
+use runtime::{Admin, Listeners, Signals, Tasks};
 use store::{DatabaseUrl, TextWriter, Texts, TextsConfig, WriterConfig, WriterMetrics};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{metrics::HttpMetrics, routes::App};
 
@@ -24,9 +26,6 @@ const FINISH: Duration = routes::REQUEST_TIMEOUT;
 
 /// After the last request, how long tasks may take to end. What the writer still holds has no caller any more.
 const STOP: Duration = Duration::from_secs(1);
-
-/// Between two attempts to migrate. The database is often started at the same time.
-const MIGRATE_RETRY: Duration = Duration::from_millis(500);
 
 /// What one replica is told.
 #[derive(Debug, Clone)]
@@ -37,6 +36,8 @@ pub struct Settings {
     pub database: DatabaseUrl,
     /// Directory of the built page.
     pub page_dir: PathBuf,
+    /// Whether to bring the schema up to date, or only to wait for it.
+    pub migrate: bool,
 }
 
 /// Serves until it is told to stop, then finishes the requests in flight and returns.
@@ -44,10 +45,10 @@ pub struct Settings {
 /// # Errors
 /// When a listener breaks, or two metrics have one name.
 pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> anyhow::Result<()> {
-    let Settings { replica, database, page_dir } = settings;
+    let Settings { replica, database, page_dir, migrate } = settings;
     let (tasks, admin) = (Tasks::default(), Admin::default());
-    let schema = admin.readiness.condition("schema");
-    tasks.tracker.spawn(tasks.token.clone().run_until_cancelled_owned(migrate(database.clone(), schema)));
+    let schema = schema::follow(database.clone(), migrate, admin.readiness.condition("schema"));
+    tasks.tracker.spawn(tasks.token.clone().run_until_cancelled_owned(schema));
 
     let writer = WriterConfig { database: database.clone(), application_name: replica.clone() };
     let metrics = WriterMetrics::register(&admin.registry)?;
@@ -68,19 +69,4 @@ pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> 
     let _ = timeout(STOP, texts.close()).await;
     tasks.stop(STOP).await;
     Ok(())
-}
-
-/// Brings the schema up to date, however long the database takes to appear.
-async fn migrate(database: DatabaseUrl, schema: Condition) {
-    let mut first = true;
-    while let Err(error) = store::migrate(&database).await {
-        let error = anyhow::Error::from(error);
-        schema.set(false, format!("{error:#}"));
-        if std::mem::take(&mut first) {
-            tracing::warn!("waiting for the database: {error:#}");
-        }
-        sleep(MIGRATE_RETRY).await;
-    }
-    tracing::info!("the schema is up to date");
-    schema.set(true, "up to date");
 }

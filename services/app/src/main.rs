@@ -1,6 +1,9 @@
 //! Wires the app: configuration, listeners, signals.
 
-use app::{config::Args, run};
+use app::{
+    config::{Args, Command},
+    run, schema,
+};
 use clap::Parser;
 use runtime::Listeners;
 
@@ -8,6 +11,9 @@ use runtime::Listeners;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     runtime::init_telemetry();
+    if let Some(Command::Migrate) = args.command {
+        return schema::migrate(args.database(), runtime::signals()?).await;
+    }
     let service = args.service.clone();
     let settings = args.settings();
     let signals = runtime::signals()?;

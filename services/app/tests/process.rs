@@ -3,31 +3,14 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::process::Output;
 
+use common::program::{LONG, Running, app, request, url};
 use sqlx::{
     Executor, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use test_support::{through, wait_until, with_database};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    process::{Child, Command},
-};
-
-const LONG: Duration = Duration::from_secs(20);
-
-fn app(environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
-    command.env_clear().env("PAGE_DIR", common::page_dir()).envs(environment.iter().copied());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
-}
+use test_support::wait_until;
 
 #[tokio::test]
 async fn a_wrong_or_missing_variable_ends_the_process_with_2_and_is_named() {
@@ -44,6 +27,7 @@ async fn a_wrong_or_missing_variable_ends_the_process_with_2_and_is_named() {
         ("PAGE_DIR", vec![("DATABASE_URL", good), ("PAGE_DIR", "/nonexistent")]),
         ("REPLICA_NAME", vec![("DATABASE_URL", good), ("REPLICA_NAME", "a\nb")]),
         ("LOG_FORMAT", vec![("DATABASE_URL", good), ("LOG_FORMAT", "xml")]),
+        ("MIGRATE", vec![("DATABASE_URL", good), ("MIGRATE", "perhaps")]),
     ] {
         let output = tokio::time::timeout(LONG, app(&environment).output()).await.unwrap().unwrap();
         let Output { status, stdout, stderr } = output;
@@ -54,75 +38,11 @@ async fn a_wrong_or_missing_variable_ends_the_process_with_2_and_is_named() {
     }
 }
 
-/// A running app, and where it listens.
-struct Running {
-    child: Child,
-    public: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Running {
-    async fn start(database: &str) -> Self {
-        let environment = [("DATABASE_URL", database), ("HOST", "127.0.0.1"), ("PORT", "0"), ("ADMIN_PORT", "0")];
-        let mut child = app(&environment).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (public, admin) = tokio::time::timeout(LONG, async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("the app says where it listens");
-                assert!(!password(database).is_some_and(|secret| line.contains(secret)), "{line}");
-                let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
-                if let (Some(public), Some(admin)) = (field("address="), field("admin=")) {
-                    return (public, admin);
-                }
-            }
-        })
-        .await
-        .unwrap();
-        // Somebody has to read what else it says, or it would wait for that.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, public, admin }
-    }
-
-    async fn ready(&self) -> bool {
-        request(self.admin, "GET", "/readyz", "").await.starts_with("HTTP/1.1 200")
-    }
-
-    async fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    }
-}
-
-/// One request on a connection of its own; empty if there was no answer.
-async fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(to).await else { return String::new() };
-    let length = body.len();
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nhost: app\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-    let mut answer = String::new();
-    if stream.write_all(format!("{head}{body}").as_bytes()).await.is_ok() {
-        let _ = stream.read_to_string(&mut answer).await;
-    }
-    answer
-}
-
-/// The address of the test's own database, with the password that the server wants.
-fn url(options: &PgConnectOptions, port: u16) -> String {
-    let server = std::env::var("DATABASE_URL").unwrap();
-    through(&with_database(&server, options.get_database().unwrap()), SocketAddr::from(([127, 0, 0, 1], port)))
-}
-
-/// The secret part of an address, if it has one.
-fn password(url: &str) -> Option<&str> {
-    let (credentials, _) = url.split_once("://")?.1.rsplit_once('@')?;
-    Some(credentials.split_once(':')?.1)
-}
-
 #[sqlx::test(migrations = false)]
 async fn it_waits_for_the_database_migrates_and_becomes_ready(_: PgPoolOptions, options: PgConnectOptions) {
     let proxy = common::proxy(&options).await;
     proxy.cut();
-    let app = Running::start(&url(&options, proxy.addr().port())).await;
+    let app = Running::start(&[], &url(&options, proxy.addr().port())).await;
     let report = request(app.admin, "GET", "/readyz", "").await;
     assert!(report.starts_with("HTTP/1.1 503") && report.contains("schema: "), "{report}");
     assert!(request(app.admin, "GET", "/healthz", "").await.starts_with("HTTP/1.1 200"));
@@ -139,7 +59,7 @@ async fn it_waits_for_the_database_migrates_and_becomes_ready(_: PgPoolOptions, 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn told_to_stop_it_finishes_what_it_has_begun_and_exits_0(pool: PgPool) {
     let options = PgConnectOptions::clone(&pool.connect_options());
-    let mut app = Running::start(&url(&options, options.get_port())).await;
+    let mut app = Running::start(&[], &url(&options, options.get_port())).await;
     wait_until(LONG, "the app is ready", async || app.ready().await).await;
 
     // A save that is in flight, because somebody holds the table.

@@ -1,6 +1,8 @@
 //! What the tests of this crate share: the routes on a database of their own, and one way to call them.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub mod program;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use app::{

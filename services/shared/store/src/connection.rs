@@ -80,6 +80,17 @@ pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
+/// Undefined table, function, schema: nobody has migrated this database so far.
+pub(crate) fn is_undefined(error: &sqlx::Error) -> bool {
+    matches!(sqlstate(error).as_deref(), Some("42P01" | "42883" | "3F000"))
+}
+
+/// Whether the connection broke, or the server ended it (class 57: it stops, starts, or somebody cancelled), and not the statement.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    sqlstate(error)
+        .map_or(matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_)), |code| code.starts_with("57"))
+}
+
 /// Ends a connection of ours politely, in the time that a shutdown has for it.
 pub(crate) async fn close(connection: Option<PgConnection>) {
     if let Some(connection) = connection {

@@ -1,6 +1,6 @@
 //! Postgres: migrations, feeds, doorbell, batched writers. The only crate that knows SQL.
 //!
-//! * [`migrate`] brings the schema `tidemark` up to date.
+//! * [`migrate`] brings the schema `tidemark` up to date; [`pending_migrations`] only looks.
 //! * [`Reader`] always holds the newest value of every feed: a poll every two seconds is the truth, and a doorbell
 //!   (`NOTIFY`) makes it quick.
 //! * [`TextWriter`] stores texts in batches; [`Texts`] lists them.
@@ -22,7 +22,7 @@ mod writer;
 pub use database_url::{DatabaseUrl, UrlError};
 pub use doorbell::Doorbell;
 pub use metrics::{ReaderMetrics, WriterMetrics};
-pub use migrations::{MIGRATOR, MigrateError, migrate};
+pub use migrations::{MIGRATOR, MigrateError, migrate, pending_migrations};
 pub use pace::Intervals;
 pub use reader::{Reader, ReaderConfig, Unavailable, View};
 pub use reading::{FeedValue, History, Path, Reading};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use tokio::time::Instant;
 
-use crate::connection::{ConnectError, sqlstate};
+use crate::connection::{ConnectError, is_undefined};
 
 /// Which past of which database a version belongs to. Versions compare only within one history.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,11 +105,7 @@ pub(crate) enum QueryError {
 
 impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
-        match sqlstate(&error).as_deref() {
-            // Undefined table, function, schema: nobody has migrated this database so far.
-            Some("42P01" | "42883" | "3F000") => Self::NotReady,
-            _ => Self::Query(error),
-        }
+        if is_undefined(&error) { Self::NotReady } else { Self::Query(error) }
     }
 }
 
