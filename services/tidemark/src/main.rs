@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     let code = run(Cli::parse().command).await.unwrap_or_else(|error| {
         say::error(&*error);
         // As clap does for a wrong argument.
-        if matches!(error.downcast_ref(), Some(watch::Error::Target(_))) { 2 } else { 1 }
+        if matches!(error.downcast_ref(), Some(watch::Error::Target(_) | watch::Error::Trust(_))) { 2 } else { 1 }
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use runtime::{Signals, Tasks};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::client::{Client, Next, Step, Target, TargetError};
+use crate::client::{Client, Next, Step, Target, TargetError, Trust, TrustError};
 
 /// How long closing may take at the end.
 const STOP: Duration = Duration::from_secs(1);
@@ -22,12 +23,15 @@ const STOP: Duration = Duration::from_secs(1);
 /// Flags of `tidemark watch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address of the board.
+    /// Address of the board: http or https.
     #[arg(default_value = "http://localhost:3000")]
     url: String,
     /// What to watch: feeds, separated by commas; `feed:key` is one key of a feed.
     #[arg(long, default_value = "texts")]
     feeds: String,
+    /// PEM file with certificate authorities to trust besides the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// One JSON object per line.
     #[arg(long)]
     json: bool,
@@ -39,6 +43,9 @@ pub enum Error {
     /// The address or the list of feeds.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The file with certificate authorities.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Closed with 1008.
     #[error("the server refused: {0}")]
     Refused(String),
@@ -75,8 +82,8 @@ enum Line {
 /// # Errors
 /// [`Error`].
 pub async fn run(args: Args, signals: &Signals) -> Result<(), Error> {
-    let Args { url, feeds, json } = args;
-    let target = Target::parse(&url, &feeds)?;
+    let Args { url, feeds, ca, json } = args;
+    let target = Target::parse(&url, &feeds)?.with_trust(Trust::load(ca.as_deref())?);
     let tasks = Tasks::default();
     let mut client = Client::new(target, tasks.tracker.clone());
     let (mut seen, mut outcome) = (Seen::default(), Ok(()));

@@ -3,23 +3,13 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    process::Stdio,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{process::Stdio, sync::Arc};
 
-use axum::{
-    Router,
-    extract::{RawQuery, State},
-    response::{IntoResponse, Response},
-    routing::get,
+use axum::{Router, routing::get};
+use common::{
+    LONG, Place,
+    script::{Act, Script, connect, hello, set},
 };
-use common::{LONG, Place};
-use fastwebsockets::{Frame, OpCode, Payload, upgrade::IncomingUpgrade};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::{
@@ -28,92 +18,6 @@ use tokio::{
     process::Command,
     time::timeout,
 };
-
-/// What the server does on one connection.
-#[derive(Clone)]
-enum Act {
-    Say(Value),
-    /// One `set` after the other, without end.
-    Flood,
-    Close(u16, &'static str),
-    /// Waits for the client's close frame.
-    Listen,
-}
-
-#[derive(Clone)]
-struct Script {
-    /// For the first connection, the second, and so on; the last one is for all that follow.
-    connections: Arc<Vec<Vec<Act>>>,
-    next: Arc<AtomicUsize>,
-    /// The query of each connection, and the close code that the client sent.
-    queries: Arc<Mutex<Vec<String>>>,
-    farewells: Arc<Mutex<Vec<u16>>>,
-}
-
-impl Script {
-    fn new(connections: Vec<Vec<Act>>) -> Self {
-        let connections = Arc::new(connections);
-        Self { connections, next: Arc::default(), queries: Arc::default(), farewells: Arc::default() }
-    }
-
-    async fn serve(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let routes = Router::new().route("/board/ws", get(connect)).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        address
-    }
-}
-
-async fn connect(State(script): State<Script>, RawQuery(query): RawQuery, upgrade: IncomingUpgrade) -> Response {
-    script.queries.lock().unwrap().push(query.unwrap());
-    let number = script.next.fetch_add(1, Ordering::Relaxed).min(script.connections.len() - 1);
-    let (mut response, upgraded) = upgrade.upgrade().unwrap();
-    response.headers_mut().insert("sec-websocket-protocol", "tidemark.v1".parse().unwrap());
-    let acts = script.connections[number].clone();
-    tokio::spawn(async move {
-        let mut socket = upgraded.await.unwrap();
-        socket.set_auto_close(true);
-        for act in acts {
-            match act {
-                Act::Say(value) => {
-                    let text = value.to_string();
-                    // Both halves of a conversation: the client answers pings.
-                    socket.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"p"))).await.unwrap();
-                    socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.unwrap();
-                    let pong = socket.read_frame().await.unwrap();
-                    assert_eq!((pong.opcode, &*pong.payload), (OpCode::Pong, b"p".as_slice()));
-                }
-                Act::Flood => {
-                    for version in 1_u64.. {
-                        let text = set(version).to_string();
-                        if socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                Act::Close(code, reason) => socket.write_frame(Frame::close(code, reason.as_bytes())).await.unwrap(),
-                Act::Listen => {
-                    if let Ok(frame) = socket.read_frame().await {
-                        let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
-                        script.farewells.lock().unwrap().push(code);
-                    }
-                }
-            }
-        }
-    });
-    response.into_response()
-}
-
-fn hello(replica: &str) -> Value {
-    json!({"type": "hello", "protocol": "tidemark.v1", "replica": replica, "version": "0.1.0", "store": "s", "timeline": 1,
-        "beatMs": 5000, "resumed": false})
-}
-
-fn set(version: u64) -> Value {
-    json!({"type": "set", "cursor": format!("c/{version}"), "ageMs": {"texts": 3},
-        "items": [{"feed": "texts", "key": "", "version": version, "value": {"count": version * 10}}]})
-}
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines()
@@ -180,7 +84,7 @@ async fn what_cannot_be_watched_is_named() {
     let place = Place::new();
     for (arguments, part) in [
         (["watch", "localhost:3000"].as_slice(), "localhost:3000"),
-        (&["watch", "https://board.example"], "https"),
+        (&["watch", "ftp://board.example"], "ftp://board.example"),
         (&["watch", "--feeds", "Texts"], "feeds"),
     ] {
         let mut run = place.start(arguments);

@@ -17,10 +17,19 @@ use protocol::{
     client::{ANSWER_MS, Conn, Event},
     close,
 };
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::target::Address;
+use super::{
+    target::{Address, Tls},
+    trust::distrust,
+};
 
 /// How long opening may take. The machine gives up after [`ANSWER_MS`] by itself; this only ends what it has forgotten.
 const OPEN: Duration = Duration::from_millis(2 * ANSWER_MS);
@@ -37,6 +46,10 @@ type Socket = WebSocket<TokioIo<Upgraded>>;
 enum Error {
     #[error("failed to connect: {0}")]
     Connect(#[from] std::io::Error),
+    #[error("{0}")]
+    Distrust(String),
+    #[error("failed to encrypt: {0}")]
+    Tls(#[source] std::io::Error),
     #[error("failed to speak HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("failed to make a request: {0}")]
@@ -109,6 +122,15 @@ fn closed(conn: Conn, payload: &[u8]) -> Event {
 async fn open(address: &Address) -> Result<Socket, Error> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
+    let Some(Tls { trust, name }) = &address.tls else { return upgrade(stream, address).await };
+    let stream = TlsConnector::from(trust.config()).connect(name.clone(), stream).await;
+    upgrade(stream.map_err(|error| distrust(&error).map_or(Error::Tls(error), Error::Distrust))?, address).await
+}
+
+async fn upgrade(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: &Address,
+) -> Result<Socket, Error> {
     let request = Request::get(&address.path)
         .header(HOST, &address.authority)
         .header(CONNECTION, "upgrade")

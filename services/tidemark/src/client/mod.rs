@@ -4,6 +4,7 @@
 
 mod connection;
 mod target;
+mod trust;
 
 use std::{collections::HashMap, future::pending};
 
@@ -18,6 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use target::{Target, TargetError};
+pub use trust::{Trust, TrustError};
 
 /// Frames that wait for the owner. It handles one in microseconds; beyond that the connection stops reading, and the server sends newer values only.
 const QUEUE: usize = 16;

@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use hyper::Uri;
 use protocol::{Feeds, FeedsError};
+use rustls::pki_types::ServerName;
+
+use super::trust::Trust;
 
 /// Why an address cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -11,25 +14,24 @@ pub enum TargetError {
     /// Not an address.
     #[error("{0:?} is not an address like http://localhost:3000")]
     Address(String),
-    /// TLS is not there.
-    #[error("https is not supported here; connect to an http address, for example through `kubectl port-forward`")]
-    Tls,
     /// Not a list of feeds.
     #[error(transparent)]
     Feeds(#[from] FeedsError),
 }
 
 /// A base address and the feeds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Target {
     host: String,
     port: u16,
+    authority: String,
     path: String,
     feeds: String,
+    tls: Option<Tls>,
 }
 
 /// All that one connection needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Address {
     /// Name or address of the host.
     pub host: String,
@@ -39,10 +41,22 @@ pub struct Address {
     pub authority: String,
     /// Path and query.
     pub path: String,
+    /// For `https` and `wss`.
+    pub tls: Option<Tls>,
+}
+
+/// What an encrypted connection needs besides.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Who may say that the certificate is good.
+    pub trust: Trust,
+    /// Whom the certificate must name.
+    pub name: ServerName<'static>,
 }
 
 impl Target {
-    /// Reads an address like `http://localhost:3000`, with a path in front of `/ws` if it has one, and a list of feeds like `texts,servers:server-1`.
+    /// Reads an address like `https://board.example`, with a path in front of `/ws` if it has one, and a list of feeds like `texts,servers:server-1`.
+    /// Encrypted connections trust whom the system trusts.
     ///
     /// # Errors
     /// [`TargetError`], fit to be shown to the user.
@@ -50,28 +64,43 @@ impl Target {
         Feeds::parse(feeds)?;
         let wrong = || TargetError::Address(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => return Err(TargetError::Tls),
+        let encrypted = match uri.scheme_str() {
+            Some("http" | "ws") => false,
+            Some("https" | "wss") => true,
             _ => return Err(wrong()),
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
+        };
+        let named = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        // An IPv6 address has brackets in an address, and none where it is resolved or stands in a certificate.
+        let host = named.trim_matches(['[', ']']).to_owned();
+        let tls = if encrypted {
+            let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+            Some(Tls { trust: Trust::system(), name })
+        } else {
+            None
+        };
+        let usual = if encrypted { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(usual);
+        let authority = if port == usual { named.to_owned() } else { format!("{named}:{port}") };
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(80), path, feeds: feeds.to_owned() })
+        Ok(Self { host, port, authority, path, feeds: feeds.to_owned(), tls })
+    }
+
+    /// The same, with this trust. It makes no difference to an `http` address.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.tls = self.tls.map(|tls| Tls { trust, ..tls });
+        self
     }
 
     /// The address of a connection with this cursor.
     pub(super) fn address(&self, since: Option<&str>) -> Address {
-        let Self { host, port, path, feeds } = self;
+        let Self { host, port, authority, path, feeds, tls } = self;
         let mut path = format!("{path}/ws?feeds={}", encoded(feeds));
         if let Some(since) = since {
             path += "&since=";
             path += &encoded(since);
         }
-        let authority = if *port == 80 { host.clone() } else { format!("{host}:{port}") };
-        // An IPv6 address has brackets in an address, and none where it is resolved.
-        let host = host.trim_matches(['[', ']']).to_owned();
-        Address { host, port: *port, authority, path }
+        Address { host: host.clone(), port: *port, authority: authority.clone(), path, tls: tls.clone() }
     }
 }
 
@@ -106,11 +135,24 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_address_names_whom_the_certificate_must_name() {
+        for (url, name, port, authority) in [
+            ("https://board.example/", "board.example", 443, "board.example"),
+            ("wss://localhost:8443", "localhost", 8443, "localhost:8443"),
+            ("https://[::1]:80", "::1", 80, "[::1]:80"),
+        ] {
+            let address = Target::parse(url, "texts").unwrap().address(None);
+            assert_eq!((address.port, address.authority.as_str()), (port, authority));
+            assert_eq!((address.host.as_str(), &*address.tls.unwrap().name.to_str()), (name, name));
+        }
+        assert!(Target::parse("http://board.example", "texts").unwrap().address(None).tls.is_none());
+    }
+
+    #[test]
     fn what_is_no_address_is_refused_with_words() {
-        for url in ["localhost:3000", "", "http://", "ftp://x", "http://exa mple"] {
+        for url in ["localhost:3000", "", "http://", "ftp://x", "http://exa mple", "https://a..example"] {
             assert!(matches!(Target::parse(url, "texts"), Err(TargetError::Address(_))), "{url}");
         }
-        assert!(matches!(Target::parse("https://a.example", "texts"), Err(TargetError::Tls)));
         assert!(matches!(Target::parse("http://a.example", "Texts"), Err(TargetError::Feeds(_))));
     }
 }
