@@ -1,1 +1,55 @@
-//! Helm is run by the tests beside this file; there is nothing here.
+//! Runs Helm for the tests beside this file, and reads what it rendered and what the charts say about their values.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and these parts run only in tests")]
+
+mod crd;
+mod documents;
+mod helm;
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+pub use crd::{default_at, spec_schema, violations};
+pub use documents::{leaves, undescribed, undocumented};
+pub use helm::{Object, Rendered};
+
+/// A chart in the folder `charts`.
+#[derive(Debug, Clone, Copy)]
+pub struct Chart(pub &'static str);
+
+impl Chart {
+    /// The chart's folder.
+    pub fn folder(self) -> PathBuf {
+        root().join("charts").join(self.0)
+    }
+
+    /// A file of the chart as text.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn file(self, path: &str) -> String {
+        let path = self.folder().join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// A YAML or JSON file of the chart.
+    ///
+    /// # Panics
+    /// When it cannot be read or parsed.
+    pub fn yaml(self, path: &str) -> Value {
+        parse(&self.file(path))
+    }
+}
+
+/// The project's folder.
+pub fn root() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
+}
+
+/// One YAML document.
+///
+/// # Panics
+/// When it is none.
+pub fn parse(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
+}
