@@ -39,6 +39,25 @@ impl Listeners {
         }
         Ok(Self { users, admin })
     }
+
+    /// Takes the admin port of a service that has none for users.
+    ///
+    /// # Errors
+    /// [`BindError`] when it is taken or not allowed.
+    pub async fn bind_admin(address: SocketAddr) -> Result<TcpListener, BindError> {
+        let admin = listen(address, "ADMIN_PORT").await?;
+        if let Ok(admin) = admin.local_addr() {
+            tracing::info!(%admin, "listening");
+        }
+        Ok(admin)
+    }
+}
+
+impl Admin {
+    /// Serves health and metrics until the tasks are stopped. For a service that has no port for users; [`serve`] does it for the others.
+    pub fn serve(self, listener: TcpListener, tasks: &Tasks) -> JoinHandle<io::Result<()>> {
+        tasks.tracker.spawn(accept(listener, self.router(), tasks.token.clone()))
+    }
 }
 
 async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, BindError> {
@@ -60,7 +79,7 @@ pub async fn serve(
     let serving = admin.readiness.condition("serving");
     let accepting = tasks.token.child_token();
     let mut users = tasks.tracker.spawn(accept(listeners.users, routes, accepting.clone()));
-    let mut admin = tasks.tracker.spawn(accept(listeners.admin, admin.router(), tasks.token.clone()));
+    let mut admin = admin.serve(listeners.admin, tasks);
     serving.set(true, "yes");
     tokio::select! {
         () = signals.stop.cancelled() => {}
