@@ -1,94 +1,17 @@
 //! The whole system as a user starts it. Needs the programs `app` and `dashboard` beside `tidemark`: `cargo build -p app -p dashboard`.
-#![expect(clippy::unwrap_used, reason = "a test that panics has said what it found")]
 
 mod common;
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
-use common::{LONG, Place, Run, all_gone, names, request};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use common::{
+    LONG, Place, all_gone,
+    demo::{Demo, place},
+    names, request,
 };
-use serde_json::Value;
-use test_support::{wait_for, wait_until};
+use nix::sys::signal::Signal;
+use test_support::wait_until;
 use tidemark::process::is_running;
-
-/// A place with a page in it, as small as a page can be.
-fn place() -> Place {
-    let programs = Path::new(env!("CARGO_BIN_EXE_tidemark")).parent().unwrap();
-    for program in ["app", "dashboard"] {
-        assert!(programs.join(program).is_file(), "build it first: cargo build -p app -p dashboard");
-    }
-    let place = Place::new();
-    fs::create_dir(place.work.join("page")).unwrap();
-    fs::write(place.work.join("page/index.html"), "<!doctype html><title>a small page</title>").unwrap();
-    place
-}
-
-struct Demo {
-    run: Run,
-    place: Place,
-    address: SocketAddr,
-}
-
-impl Demo {
-    async fn start(flags: &[&str]) -> Self {
-        let place = place();
-        let run = place.start(&[&["demo", "--port", "0", "--page-dir", "page"], flags].concat());
-        let ready = async || run.out.text().contains("Ctrl-C stops everything").then_some(());
-        wait_for(LONG, "the demo is ready", ready).await;
-        let line = run.out.line("Tidemark runs at").await;
-        let port = line.split(['/', ':', ' ']).find_map(|part| part.parse().ok()).unwrap();
-        Self { run, place, address: ([127, 0, 0, 1], port).into() }
-    }
-
-    fn entries(&self) -> Vec<Value> {
-        serde_json::from_slice(&fs::read(self.place.work.join(".tidemark/demo.json")).unwrap()).unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.entries().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn pid(&self, name: &str) -> i32 {
-        let entries = self.entries();
-        let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
-        entry["pid"].as_i64().unwrap().try_into().unwrap()
-    }
-
-    /// All processes but the front's.
-    fn children(&self) -> Vec<i32> {
-        self.names().iter().filter(|name| *name != "front").map(|name| self.pid(name)).collect()
-    }
-
-    fn kill(&self, name: &str, signal: Signal) {
-        kill(Pid::from_raw(self.pid(name)), signal).unwrap();
-    }
-
-    async fn save(&self, text: &str) -> u16 {
-        let id = uuid::Uuid::new_v4();
-        request(self.address, "POST /save", &format!(r#"{{"id":"{id}","text":"{text}"}}"#))
-            .await
-            .map_or(0, |a| a.status)
-    }
-
-    async fn stop(mut self, signal: Signal) {
-        let children = self.children();
-        self.run.signal(signal);
-        assert_eq!(self.run.end().await, Some(0), "{}", self.run.err.text());
-        assert!(!children.iter().any(|pid| is_running(*pid)), "no process is left");
-        assert_eq!(names(&self.place.temporary), [""; 0]);
-        assert!(!self.place.work.join(".tidemark").exists());
-        assert_eq!(self.run.err.text(), "");
-    }
-}
 
 #[tokio::test]
 async fn everything_is_served_at_one_address_and_named_in_the_file() {

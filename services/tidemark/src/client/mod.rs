@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use trust::{causes, distrust};
+
 pub use target::{Target, TargetError};
 pub use trust::{Trust, TrustError};
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 pub mod authority;
+pub mod demo;
 pub mod script;
 
 use std::{

@@ -1,0 +1,83 @@
+//! The demo, as a user starts it. Needs the programs `app` and `dashboard` beside `tidemark`: `cargo build -p app -p dashboard`.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use test_support::wait_for;
+use tidemark::process::is_running;
+
+use super::{LONG, Place, Run, names, request};
+
+/// A place with a page in it, as small as a page can be.
+pub fn place() -> Place {
+    let programs = Path::new(env!("CARGO_BIN_EXE_tidemark")).parent().unwrap();
+    for program in ["app", "dashboard"] {
+        assert!(programs.join(program).is_file(), "build it first: cargo build -p app -p dashboard");
+    }
+    let place = Place::new();
+    fs::create_dir(place.work.join("page")).unwrap();
+    fs::write(place.work.join("page/index.html"), "<!doctype html><title>a small page</title>").unwrap();
+    place
+}
+
+pub struct Demo {
+    pub run: Run,
+    pub place: Place,
+    pub address: SocketAddr,
+}
+
+impl Demo {
+    pub async fn start(flags: &[&str]) -> Self {
+        let place = place();
+        let run = place.start(&[&["demo", "--port", "0", "--page-dir", "page"], flags].concat());
+        let ready = async || run.out.text().contains("Ctrl-C stops everything").then_some(());
+        wait_for(LONG, "the demo is ready", ready).await;
+        let line = run.out.line("Tidemark runs at").await;
+        let port = line.split(['/', ':', ' ']).find_map(|part| part.parse().ok()).unwrap();
+        Self { run, place, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    pub fn entries(&self) -> Vec<Value> {
+        serde_json::from_slice(&fs::read(self.place.work.join(".tidemark/demo.json")).unwrap()).unwrap()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.entries().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub fn pid(&self, name: &str) -> i32 {
+        let entries = self.entries();
+        let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
+        entry["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// All processes but the front's.
+    pub fn children(&self) -> Vec<i32> {
+        self.names().iter().filter(|name| *name != "front").map(|name| self.pid(name)).collect()
+    }
+
+    pub fn kill(&self, name: &str, signal: Signal) {
+        kill(Pid::from_raw(self.pid(name)), signal).unwrap();
+    }
+
+    pub async fn save(&self, text: &str) -> u16 {
+        let id = uuid::Uuid::new_v4();
+        request(self.address, "POST /save", &format!(r#"{{"id":"{id}","text":"{text}"}}"#))
+            .await
+            .map_or(0, |a| a.status)
+    }
+
+    pub async fn stop(mut self, signal: Signal) {
+        let children = self.children();
+        self.run.signal(signal);
+        assert_eq!(self.run.end().await, Some(0), "{}", self.run.err.text());
+        assert!(!children.iter().any(|pid| is_running(*pid)), "no process is left");
+        assert_eq!(names(&self.place.temporary), [""; 0]);
+        assert!(!self.place.work.join(".tidemark").exists());
+        assert_eq!(self.run.err.text(), "");
+    }
+}
