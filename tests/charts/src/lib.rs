@@ -46,10 +46,27 @@ pub fn root() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
 }
 
-/// One YAML document.
+/// One YAML document. `1.0` becomes `1`: a schema's bounds are written in either way, and Helm writes the second.
 ///
 /// # Panics
 /// When it is none.
 pub fn parse(text: &str) -> Value {
-    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"))
+    let mut value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("no YAML: {error}\n{text}"));
+    shorten(&mut value);
+    value
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0);
+            // No bound in a chart is longer than a float is exact.
+            if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
+                *value = whole.into();
+            }
+        }
+        _ => {}
+    }
 }

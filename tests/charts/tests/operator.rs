@@ -1,9 +1,9 @@
 //! The chart `tidemark-operator`: what it renders, what it refuses, and what it says about its values.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
-use charts::{Chart, undescribed, undocumented};
+use charts::{Chart, parse, root, undescribed, undocumented};
 use serde_json::{Value, json};
 
 const CHART: Chart = Chart("tidemark-operator");
@@ -225,6 +225,14 @@ fn the_custom_resource_is_the_generated_one_and_outlives_the_release() {
     assert_eq!(rendered(json!({})).only("CustomResourceDefinition"), &expected);
     let contents = rendered(json!({ "install": false })).contents();
     assert!(contents.iter().all(|line| !line.contains("CustomResourceDefinition")), "{contents:?}");
+}
+
+#[test]
+fn the_chart_has_the_same_custom_resource_as_the_folder_k8s() {
+    let path = root().join("k8s/crds/boards.yaml");
+    let generated = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let help = "run `cargo run -p operator -- crds`";
+    assert_eq!(parse(&CHART.file("files/boards.yaml")), parse(&generated), "{help}");
 }
 
 #[test]
