@@ -36,6 +36,14 @@ test("the Content-Security-Policy is strict, and nothing on the page violates it
   expect(board.complaints).toEqual([]);
 });
 
+test("the page says over which protocol it came, and what carries the values", async ({ open }) => {
+  for (const path of ["/", "/?wall"]) {
+    const protocol = (await open(path)).page.getByTestId("protocol");
+    await expect(protocol.getByText("HTTP/1.1", { exact: true })).toBeVisible();
+    await expect(protocol.locator(":scope > :not([aria-hidden])")).toHaveText("page loaded over HTTP/1.1; live values over WebSocket (HTTP/1.1)");
+  }
+});
+
 for (const width of [360, 1280, 3840]) {
   test(`nothing is cut off at ${width} px`, async ({ open, demo }) => {
     await demo.add("a-word-without-an-end-".repeat(40));
