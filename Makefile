@@ -28,7 +28,7 @@ KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench deny outdated clean
-.PHONY: cluster images binaries deploy deploy-ingress deploy-monitoring certificate e2e test-charts crds grafana clean-cluster
+.PHONY: cluster images binaries deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
 help: ## list the commands
@@ -86,15 +86,17 @@ binaries: need-rust page
 
 deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingress in front
 	$(say) 'operator and Board'
-	@$(CLUSTER) load $(addsuffix :$(VERSION),$(IMAGES)) $(POSTGRES_IMAGE)
-	@$(HELM) upgrade --install tidemark-operator charts/tidemark-operator --namespace tidemark-system --create-namespace --wait --timeout 120s
-	@$(HELM) upgrade --install tidemark charts/tidemark-board --namespace $(NAMESPACE) --create-namespace $(BOARD)
+	@set -e; \
+	for service in $(IMAGES); do declare "$$service=$$($(CLUSTER) tag $$service:$(VERSION))"; done; \
+	$(CLUSTER) load $$app $$dashboard $$operator $$tidemark $(POSTGRES_IMAGE); \
+	$(HELM) upgrade --install tidemark-operator charts/tidemark-operator --namespace tidemark-system --create-namespace --wait --timeout 120s \
+		--set image.tag=$${operator#*:} >/dev/null; \
+	$(HELM) upgrade --install tidemark charts/tidemark-board --namespace $(NAMESPACE) --create-namespace \
+		--set app.image=$$app --set dashboard.image=$$dashboard --set test.image=$$tidemark \
+		--set database.postgres.image=$(POSTGRES_IMAGE) --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) \
+		--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
 	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Available --timeout=180s
 	@$(KUBECTL) --namespace $(NAMESPACE) get boards
-
-# What the development cluster's Board has beside the chart's defaults.
-BOARD = --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) --set database.postgres.image=$(POSTGRES_IMAGE) \
-	--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
 
 deploy-ingress: certificate
 	$(say) 'ingress'
@@ -119,6 +121,9 @@ grafana: deploy-monitoring ## the dashboard, on http://localhost:3001
 
 certificate: # for https://localhost, by an authority of this project's own
 	@k8s/dev/certificate $(TLS)
+
+print-postgres-image:
+	@echo $(POSTGRES_IMAGE)
 
 e2e: ## the system on a real cluster: faults, bad input, HTTP/3 (creates what is missing)
 	@tests/e2e/run

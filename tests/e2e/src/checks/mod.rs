@@ -1,0 +1,8 @@
+//! What must hold on the cluster, one concern per file. Each part gives the lines of a report; a line that failed says what was seen.
+
+pub mod boards;
+pub mod children;
+pub mod faults;
+pub mod idle;
+pub mod ingress;
+pub mod monitoring;
