@@ -48,10 +48,11 @@ impl Household {
     /// When the guard cannot be started; then nothing was run.
     pub async fn run<T>(verbose: bool, work: impl AsyncFnOnce(&Self) -> T) -> io::Result<T> {
         let guard = Arc::new(Guard::start()?);
-        if verbose {
-            runtime::init_telemetry();
-        }
+        let telemetry = verbose.then(|| runtime::init_telemetry("tidemark"));
         let done = work(&Self { guard: Arc::clone(&guard), tracker: TaskTracker::new(), verbose }).await;
+        if let Some(telemetry) = telemetry {
+            telemetry.flush().await;
+        }
         guard.finish();
         Ok(done)
     }
