@@ -1,6 +1,6 @@
 //! When a Board is reconciled: when it changes, when one of its children or pods does, and every 30 s.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use k8s_openapi::api::{
@@ -115,7 +115,7 @@ fn error_policy(board: Arc<DeserializeGuard<Board>>, error: &Error, context: Arc
 }
 
 /// An error with all its causes in one line.
-fn chain(error: &(impl std::error::Error + Debug)) -> String {
+fn chain(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -11,6 +11,8 @@ pub mod context;
 pub mod controller;
 pub mod crds;
 pub mod events;
+#[cfg(test)]
+mod fixtures;
 pub mod hash;
 pub mod metrics;
 pub mod names;

@@ -2,9 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::board::Quantity;
+
 /// An amount that users wrote as a number or as text.
-pub fn text(amount: &IntOrString) -> String {
-    match amount {
+pub fn text(amount: &Quantity) -> String {
+    match &amount.0 {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(text) => text.clone(),
     }

@@ -291,8 +291,10 @@ pub struct Resources {
 /// Amounts by the resource's name.
 pub type Quantities = BTreeMap<String, Quantity>;
 
-/// An amount: a number, or a string with a unit, such as `50m` or `64Mi`.
-pub type Quantity = IntOrString;
+/// An amount: a number, or text with a unit, such as `50m` or `64Mi`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(transparent)]
+pub struct Quantity(pub IntOrString);
 
 /// When nodes fetch images.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    board::Resources,
+    board::{Quantities, Resources},
     names::{CONFIG, URL_KEY},
     quantity,
     reconcile::validate::Valid,
@@ -141,7 +141,7 @@ pub fn probe(path: &str, period: i32, failures: i32, timeout: i32) -> Probe {
 
 /// The defaults, and over them what the Board says.
 pub fn resources(wanted: Option<&Resources>, defaults: Defaults) -> ResourceRequirements {
-    let amounts = |defaults: &[(&str, &str)], wanted: Option<&BTreeMap<String, IntOrString>>| {
+    let amounts = |defaults: &[(&str, &str)], wanted: Option<&Quantities>| {
         let mut amounts: BTreeMap<_, _> =
             defaults.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect();
         let wanted = wanted.into_iter().flatten();
