@@ -12,6 +12,7 @@ pub mod page;
 pub mod routes;
 pub mod save;
 pub mod schema;
+pub mod trace;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -10,7 +10,13 @@ use runtime::Listeners;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    runtime::init_telemetry();
+    let telemetry = runtime::init_telemetry("app");
+    let ended = start(args).await;
+    telemetry.flush().await;
+    ended
+}
+
+async fn start(args: Args) -> anyhow::Result<()> {
     if let Some(Command::Migrate) = args.command {
         return schema::migrate(args.database(), runtime::signals()?).await;
     }

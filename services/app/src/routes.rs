@@ -20,6 +20,7 @@ use crate::{
     metrics::{self, HttpMetrics},
     page,
     save::{MAX_BODY, save},
+    trace::trace,
 };
 
 /// No answer takes longer: a proxy in front, or a person, would give up soon after.
@@ -51,6 +52,7 @@ pub fn router(app: App, page_dir: &Path, replica: &str, metrics: HttpMetrics) ->
         .route("/save", post(save))
         // The board's list.
         .route("/all", get(list))
+        .route_layer(from_fn(trace))
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .with_state(app)
         // Browsers, for everything else.

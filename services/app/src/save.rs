@@ -10,6 +10,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use store::Text;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{error::Error, routes::App};
@@ -52,7 +53,8 @@ pub async fn save(State(app): State<App>, body: Result<Bytes, BytesRejection>) -
     })?;
     let Request { text, id } = serde_json::from_slice(&body).map_err(|_| Error::BodyMalformed)?;
     let text = checked(&text)?;
-    let stored = app.writer.save(id.unwrap_or_else(Uuid::new_v4), text.to_owned()).await?;
+    let (id, traceparent) = (id.unwrap_or_else(Uuid::new_v4), runtime::traceparent(&Span::current()));
+    let stored = app.writer.save(id, text.to_owned(), traceparent).await?;
     Ok((StatusCode::CREATED, Json(Item::from(stored))))
 }
 

@@ -27,6 +27,14 @@ async fn a_wrong_or_missing_variable_ends_the_process_with_2_and_is_named() {
         ("PAGE_DIR", vec![("DATABASE_URL", good), ("PAGE_DIR", "/nonexistent")]),
         ("REPLICA_NAME", vec![("DATABASE_URL", good), ("REPLICA_NAME", "a\nb")]),
         ("LOG_FORMAT", vec![("DATABASE_URL", good), ("LOG_FORMAT", "xml")]),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            vec![("DATABASE_URL", good), ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector")],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            vec![("DATABASE_URL", good), ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")],
+        ),
         ("MIGRATE", vec![("DATABASE_URL", good), ("MIGRATE", "perhaps")]),
     ] {
         let output = tokio::time::timeout(LONG, app(&environment).output()).await.unwrap().unwrap();

@@ -13,7 +13,7 @@ use std::{
 
 use dashboard::{
     gateway::{self, Gateway},
-    hub::{Hub, Snapshot},
+    hub::{Hub, Scalar, Snapshot},
     metrics::Metrics,
     origin::AllowedOrigins,
     session::Context,
@@ -186,8 +186,10 @@ async fn dashboard() {
     let hub = Arc::new(Hub::new("dashboard-7f9c-x2".into(), Duration::from_secs(5)));
     let set = |version: u64| {
         let history = History { store: "k3v9k3v9k3v9k3v9".into(), timeline: 1 };
-        let values = vec![("texts".to_owned(), version, json!({ "count": version }))];
-        hub.update(|items| items.apply(Snapshot { history, at: tokio::time::Instant::now(), values }));
+        let at = tokio::time::Instant::now();
+        let values =
+            vec![Scalar { feed: "texts".to_owned(), version, value: json!({ "count": version }), changed: Some(at) }];
+        hub.update(|items| items.apply(Snapshot { history, at, values }));
     };
     set(1_000_000);
     let (_drain, drain) = watch::channel(None);
@@ -196,6 +198,7 @@ async fn dashboard() {
         hub: Arc::clone(&hub),
         reader,
         metrics,
+        pushes: Arc::default(),
         token: tasks.token.clone(),
         drain,
         stall: Duration::from_secs(30),
@@ -219,7 +222,7 @@ async fn dashboard() {
         set(1_000_000 + message);
         tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await;
     }
-    let bytes = hub.news(&feeds, &mut position).unwrap().len();
+    let bytes = hub.news(&feeds, &mut position).unwrap().frame.len();
     report(cpu() - start, kib, bytes);
     std::process::exit(0);
 }

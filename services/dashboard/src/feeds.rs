@@ -5,30 +5,45 @@ use std::sync::Arc;
 use protocol::{Database, History};
 use runtime::Condition;
 use serde_json::Value;
-use store::{Doorbell, Reading, View};
+use store::{Doorbell, FeedValue, Reading, View};
 use tokio::sync::watch;
 
-use crate::hub::{Hub, Snapshot};
+use crate::{
+    hub::{Hub, Scalar, Snapshot},
+    push::Pushes,
+};
 
 /// What the hub takes of a reading: per feed its version, and its fields as a JSON object.
 pub fn snapshot(reading: &Reading) -> Snapshot {
     let value = |fields: &[(String, i64)]| {
         Value::Object(fields.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect())
     };
+    let scalar = |feed: &FeedValue| Scalar {
+        feed: feed.name.clone(),
+        version: feed.version,
+        value: value(&feed.fields),
+        changed: reading.changed(feed),
+    };
     Snapshot {
         history: History { store: reading.history.store.clone(), timeline: reading.history.timeline },
         at: reading.at,
-        values: reading.feeds.iter().map(|feed| (feed.name.clone(), feed.version, value(&feed.fields))).collect(),
+        values: reading.feeds.iter().map(scalar).collect(),
     }
 }
 
 /// Brings every reading into the hub until the reader ends. Ready means: something was read. A database that goes away later makes the values
 /// old, not the replica unready: it still has the last values and all its clients.
-pub async fn follow(mut views: watch::Receiver<View>, hub: Arc<Hub>, ready: Condition) {
+pub async fn follow(mut views: watch::Receiver<View>, hub: Arc<Hub>, pushes: Arc<Pushes>, ready: Condition) {
+    let mut before: Option<Arc<Reading>> = None;
     loop {
         let view = views.borrow_and_update().clone();
         hub.update(|items| match &view.reading {
-            Some(reading) if view.database_up => items.apply(snapshot(reading)),
+            Some(reading) if view.database_up => {
+                items.apply(snapshot(reading));
+                // Before any session can write.
+                pushes.begin(before.as_deref(), reading, items);
+                before = Some(Arc::clone(reading));
+            }
             _ => items.set_database(Database::Down),
         });
         ready.set(hub.is_ready(), describe(&view));

@@ -1,16 +1,18 @@
 //! Pushes feeds to browsers: `GET /ws`, protocol `tidemark.v1`.
 //!
 //! The way of a number: `store::Reader` -> [`feeds`] -> [`hub`] -> [`session`] -> the browser. [`gateway`] decides who may connect, [`drain`] how
-//! clients leave.
+//! clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
 
 pub mod config;
 pub mod drain;
 pub mod feeds;
 pub mod gateway;
+pub mod gauges;
 pub mod hub;
 pub mod inbound;
 pub mod metrics;
 pub mod origin;
+pub mod push;
 pub mod session;
 pub mod wire;
 
@@ -20,10 +22,13 @@ use runtime::{Admin, Listeners, Signals, Tasks};
 use store::{Reader, ReaderConfig, ReaderMetrics};
 use tokio::{sync::watch, time::timeout_at};
 
-use crate::{drain::Drain, gateway::Gateway, hub::Hub, metrics::Metrics, origin::AllowedOrigins, session::Context};
+use crate::{
+    drain::Drain, gateway::Gateway, gauges::FeedGauges, hub::Hub, metrics::Metrics, origin::AllowedOrigins,
+    push::Pushes, session::Context,
+};
 
-/// After the leftovers were told, how long tasks may take to end.
-const STOP: Duration = Duration::from_secs(2);
+/// After the leftovers were told, how long tasks may take to end: a closing handshake has one second.
+const STOP: Duration = Duration::from_millis(1_500);
 
 /// What one replica is told.
 #[derive(Debug)]
@@ -52,11 +57,16 @@ pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> 
     let hub = Arc::new(Hub::new(settings.replica, settings.beat));
     let reader =
         Reader::start(settings.reader, ReaderMetrics::register(&admin.registry)?, &tasks.tracker, tasks.token.clone());
-    tasks.tracker.spawn(feeds::follow(reader.subscribe(), Arc::clone(&hub), feeds_ready));
+    let pushes = Arc::<Pushes>::default();
+    tasks.tracker.spawn(feeds::follow(reader.subscribe(), Arc::clone(&hub), Arc::clone(&pushes), feeds_ready));
+    if runtime::traces_are_on() {
+        tasks.tracker.spawn(Arc::clone(&pushes).run(tasks.token.clone()));
+    }
+    admin.registry.register(Box::new(FeedGauges::new(Arc::clone(&hub))?))?;
 
     let (draining, drain) = watch::channel(None);
     let metrics = Metrics::register(&admin.registry)?;
-    let context = Context { hub, reader, metrics, token: tasks.token.clone(), drain, stall: settings.stall };
+    let context = Context { hub, reader, metrics, pushes, token: tasks.token.clone(), drain, stall: settings.stall };
     let (open, mut still_open) = watch::channel(0_usize);
     let gateway = Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), open };
 

@@ -7,7 +7,13 @@ use runtime::Listeners;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    runtime::init_telemetry();
+    let telemetry = runtime::init_telemetry("dashboard");
+    let ended = start(args).await;
+    telemetry.flush().await;
+    ended
+}
+
+async fn start(args: Args) -> anyhow::Result<()> {
     let service = args.service.clone();
     let settings = args.settings();
     let signals = runtime::signals()?;

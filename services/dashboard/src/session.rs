@@ -28,6 +28,7 @@ use crate::{
     hub::{Hub, Position},
     inbound::{self, Ended},
     metrics::{Kind, Metrics},
+    push::Pushes,
     wire,
 };
 
@@ -48,6 +49,8 @@ pub struct Context {
     pub reader: Reader,
     /// Counts.
     pub metrics: Metrics,
+    /// Changes that are being traced.
+    pub pushes: Arc<Pushes>,
     /// Ends every session.
     pub token: CancellationToken,
     /// Says when clients have to move.
@@ -156,11 +159,13 @@ impl Session<'_> {
             if behind && Instant::now() >= next_set {
                 // A frame is made when its first byte can leave: its ages are true, and its values the newest.
                 self.writable().await?;
-                if let Some(frame) = hub.news(&self.feeds, &mut position) {
+                if let Some(update) = hub.news(&self.feeds, &mut position) {
                     told = newest.database;
-                    self.send(&frame, Kind::Set).await?;
+                    self.send(&update.frame, Kind::Set).await?;
                     last_sent = Instant::now();
                     next_set = last_sent + SET_INTERVAL;
+                    self.context.metrics.pushed(update.changed, last_sent);
+                    self.context.pushes.written(&self.feeds, &update.ticks, last_sent);
                 }
                 continue;
             }
@@ -177,7 +182,10 @@ impl Session<'_> {
                     Ended::Broken(code, reason) => End::Close(code, reason),
                 }),
                 Some(pong) = pongs.recv() => self.send(&pong, Kind::Pong).await?,
-                grace_ms = &mut turn => self.send(&wire::text(&Frame::Move(Move { grace_ms })), Kind::Move).await?,
+                grace_ms = &mut turn => {
+                    self.send(&wire::text(&Frame::Move(Move { grace_ms })), Kind::Move).await?;
+                    self.context.metrics.moved();
+                }
                 // While behind, only the time of the next frame matters, not how many more changes come.
                 _ = pulse.changed(), if !behind => {}
                 () = sleep_until(next_set), if behind => {}

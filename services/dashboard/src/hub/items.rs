@@ -23,8 +23,32 @@ pub struct Snapshot {
     pub history: History,
     /// A moment at or before which the values were not yet outdated.
     pub at: Instant,
-    /// (feed, version, value).
-    pub values: Vec<(String, u64, Value)>,
+    /// All scalar feeds.
+    pub values: Vec<Scalar>,
+}
+
+/// A scalar feed in a reading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scalar {
+    /// Its name.
+    pub feed: String,
+    /// Its version.
+    pub version: u64,
+    /// Its value.
+    pub value: Value,
+    /// When it got this version, if that is known.
+    pub changed: Option<Instant>,
+}
+
+/// A scalar feed at a moment, as numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gauge {
+    /// Its name.
+    pub feed: String,
+    /// How long ago the value was last known to be true.
+    pub age: Duration,
+    /// The fields of the value that are numbers.
+    pub fields: Vec<(String, f64)>,
 }
 
 #[derive(Debug)]
@@ -32,6 +56,7 @@ struct Entry {
     version: u64,
     value: Value,
     tick: u64,
+    changed: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -60,6 +85,8 @@ pub struct News {
     pub items: Vec<Item>,
     /// Keyed feeds that are whole.
     pub complete: Vec<String>,
+    /// When the newest of the items got its value, if that is known.
+    pub changed: Option<Instant>,
 }
 
 impl News {
@@ -77,7 +104,7 @@ impl Items {
         }
         self.read_at = Some(snapshot.at);
         self.database = Database::Up;
-        let fell = |(feed, version, _): &(String, u64, Value)| {
+        let fell = |Scalar { feed, version, .. }: &Scalar| {
             self.feeds.get(feed).and_then(|feed| feed.entries.get("")).is_some_and(|known| *version < known.version)
         };
         let changed_history = self.history.as_ref().is_some_and(|known| *known != snapshot.history);
@@ -86,21 +113,26 @@ impl Items {
             self.position = Position { epoch: self.position.epoch + 1, tick: self.position.tick + 1 };
         }
         self.history = Some(snapshot.history);
-        self.feeds.retain(|name, feed| feed.keyed || snapshot.values.iter().any(|(feed, ..)| feed == name));
-        for (feed, version, value) in snapshot.values {
-            self.put(&feed, None, version, value, snapshot.at);
+        self.feeds.retain(|name, feed| feed.keyed || snapshot.values.iter().any(|scalar| scalar.feed == *name));
+        for Scalar { feed, version, value, changed } in snapshot.values {
+            self.insert(&feed, None, Entry { version, value, tick: 0, changed }, snapshot.at);
         }
     }
 
     /// Takes one value; `key` is `None` for a scalar feed. A version that is not greater only refreshes the age.
     pub fn put(&mut self, feed: &str, key: Option<&str>, version: u64, value: Value, at: Instant) {
+        self.insert(feed, key, Entry { version, value, tick: 0, changed: None }, at);
+    }
+
+    /// Takes an entry, which gets its tick here.
+    fn insert(&mut self, feed: &str, key: Option<&str>, entry: Entry, at: Instant) {
         let empty = || Feed { keyed: key.is_some(), known_at: at, entries: BTreeMap::new(), removed: 0 };
         let feed = self.feeds.entry(feed.to_owned()).or_insert_with(empty);
         feed.known_at = feed.known_at.max(at);
         let key = key.unwrap_or_default();
-        if feed.entries.get(key).is_none_or(|known| version > known.version) {
+        if feed.entries.get(key).is_none_or(|known| entry.version > known.version) {
             self.position.tick += 1;
-            feed.entries.insert(key.to_owned(), Entry { version, value, tick: self.position.tick });
+            feed.entries.insert(key.to_owned(), Entry { tick: self.position.tick, ..entry });
         }
     }
 
@@ -179,12 +211,15 @@ impl Items {
             }
             let entries =
                 feed.entries.iter().filter(|(key, entry)| feeds.contains(name, key) && wanted(name, feed, entry));
-            news.items.extend(entries.map(|(key, entry)| Item {
-                feed: name.to_owned(),
-                key: key.clone(),
-                version: entry.version,
-                value: entry.value.clone(),
-            }));
+            for (key, entry) in entries {
+                news.changed = news.changed.max(entry.changed);
+                news.items.push(Item {
+                    feed: name.to_owned(),
+                    key: key.clone(),
+                    version: entry.version,
+                    value: entry.value.clone(),
+                });
+            }
         }
         news
     }
@@ -202,6 +237,21 @@ impl Items {
         let age = |name: &str| Some((name.to_owned(), now.saturating_duration_since(self.feeds.get(name)?.known_at)));
         feeds.names().filter_map(age).collect()
     }
+
+    /// The tick of a scalar feed's value.
+    pub fn tick(&self, feed: &str) -> Option<u64> {
+        Some(self.feeds.get(feed)?.entries.get("")?.tick)
+    }
+
+    /// All scalar feeds as numbers.
+    pub fn gauges(&self, now: Instant) -> Vec<Gauge> {
+        let scalar = |(name, feed): (&String, &Feed)| {
+            let value = feed.entries.get("").filter(|_| !feed.keyed)?.value.as_object()?;
+            let fields = value.iter().filter_map(|(field, value)| Some((field.clone(), value.as_f64()?))).collect();
+            Some(Gauge { feed: name.clone(), age: now.saturating_duration_since(feed.known_at), fields })
+        };
+        self.feeds.iter().filter_map(scalar).collect()
+    }
 }
 
 #[cfg(test)]
@@ -215,9 +265,13 @@ mod tests {
     }
 
     fn snapshot(at: Instant, timeline: u32, values: &[(&str, u64, i64)]) -> Snapshot {
-        let values =
-            values.iter().map(|(feed, version, n)| ((*feed).to_owned(), *version, json!({ "count": n }))).collect();
-        Snapshot { history: history(timeline), at, values }
+        let scalar = |(feed, version, n): &(&str, u64, i64)| Scalar {
+            feed: (*feed).to_owned(),
+            version: *version,
+            value: json!({ "count": n }),
+            changed: Some(at),
+        };
+        Snapshot { history: history(timeline), at, values: values.iter().map(scalar).collect() }
     }
 
     fn names(news: &News) -> Vec<String> {
@@ -307,5 +361,24 @@ mod tests {
         items.apply(snapshot(now, 1, &[("texts", 9, 90)]));
         items.apply(snapshot(now + Duration::from_secs(2), 1, &[("texts", 9, 90)]));
         assert_eq!(items.ages(&feeds, now + Duration::from_secs(5))["texts"], Duration::from_secs(3));
+    }
+    #[test]
+    fn news_are_as_new_as_their_newest_item() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        let later = now + Duration::from_secs(3);
+        items.apply(snapshot(now, 1, &[("orders", 5, 50), ("texts", 1, 10)]));
+        items.apply(snapshot(later, 1, &[("orders", 6, 51), ("texts", 1, 10)]));
+        assert_eq!(items.since(&Feeds::parse("orders,texts").unwrap(), 0).changed, Some(later));
+        assert_eq!(items.since(&Feeds::parse("texts").unwrap(), 0).changed, Some(now));
+    }
+
+    #[test]
+    fn scalar_feeds_are_gauges_and_keyed_ones_are_not() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        items.apply(snapshot(now, 1, &[("orders", 5, 50)]));
+        items.put("servers", Some("a"), 1, json!({ "cpu": 1 }), now);
+        let age = Duration::from_secs(2);
+        let orders = Gauge { feed: "orders".into(), age, fields: vec![("count".into(), 50.0)] };
+        assert_eq!(items.gauges(now + age), [orders]);
     }
 }

@@ -6,6 +6,7 @@ mod items;
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set};
 use tokio::{sync::watch, time::Instant};
 
-pub use self::items::{Items, News, Position, Snapshot};
+pub use self::items::{Gauge, Items, News, Position, Scalar, Snapshot};
 use crate::wire;
 
 /// A shared frame older than this is encoded anew: its ages would no longer be true.
@@ -51,10 +52,20 @@ pub struct Greeting {
     pub position: Position,
 }
 
+/// What a session has to send.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The bytes.
+    pub frame: Bytes,
+    /// When the newest value in it was written, if that is known.
+    pub changed: Option<Instant>,
+    /// The ticks after the first one and up to the last one are told with it.
+    pub ticks: RangeInclusive<u64>,
+}
+
 struct Shared {
-    from: u64,
     encoded_at: Instant,
-    frame: Bytes,
+    update: Update,
 }
 
 #[derive(Default)]
@@ -140,7 +151,7 @@ impl Hub {
     }
 
     /// What the session has not sent yet, and moves its position. `None`: nothing for its feeds.
-    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position) -> Option<Bytes> {
+    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position) -> Option<Update> {
         let mut state = self.lock();
         let state = &mut *state;
         let (from, now) = (std::mem::replace(position, state.items.position()), Instant::now());
@@ -148,25 +159,33 @@ impl Hub {
             let set = set_frame(&state.items, feeds, state.items.since(feeds, 0), true);
             let mut both = self.hello_frame(&state.items, false).to_vec();
             both.extend_from_slice(&wire::text(&set));
-            return Some(both.into());
+            // Another past of the database is no news of this one.
+            return Some(Update { frame: both.into(), changed: None, ticks: position.tick..=position.tick });
         }
         let frames = state.shared.entry(Arc::clone(feeds)).or_default();
-        if let Some(shared) = frames.iter().find(|shared| shared.from == from.tick && now - shared.encoded_at < STALE) {
-            return Some(shared.frame.clone());
+        let fits = |shared: &&Shared| *shared.update.ticks.start() == from.tick && now - shared.encoded_at < STALE;
+        if let Some(shared) = frames.iter().find(fits) {
+            return Some(shared.update.clone());
         }
         let news = state.items.since(feeds, from.tick);
         if news.is_empty() {
             return None;
         }
-        let frame = wire::text(&set_frame(&state.items, feeds, news, false));
-        frames.retain(|shared| shared.from != from.tick);
-        frames.push(Shared { from: from.tick, encoded_at: now, frame: frame.clone() });
+        let (changed, ticks) = (news.changed, from.tick..=position.tick);
+        let update = Update { frame: wire::text(&set_frame(&state.items, feeds, news, false)), changed, ticks };
+        frames.retain(|shared| *shared.update.ticks.start() != from.tick);
+        frames.push(Shared { encoded_at: now, update: update.clone() });
         state.shared_count += 1;
         if state.shared_count > MAX_SHARED {
             state.shared.clear();
             state.shared_count = 0;
         }
-        Some(frame)
+        Some(update)
+    }
+
+    /// All scalar feeds as numbers.
+    pub fn gauges(&self) -> Vec<Gauge> {
+        self.lock().items.gauges(Instant::now())
     }
 
     /// A sign of life with the ages of now.
@@ -232,7 +251,8 @@ mod tests {
 
     fn read(hub: &Hub, timeline: u32, version: u64) {
         let history = History { store: "s".into(), timeline };
-        let values = vec![("texts".to_owned(), version, json!({ "count": version }))];
+        let value = json!({ "count": version });
+        let values = vec![Scalar { feed: "texts".to_owned(), version, value, changed: None }];
         hub.update(|items| items.apply(Snapshot { history, at: Instant::now(), values }));
     }
 
@@ -261,7 +281,7 @@ mod tests {
         let feeds = texts();
         let start = hub.greet(&feeds, None, false).position;
         read(&hub, 1, 2);
-        let frame = |mut position| hub.news(&feeds, &mut position).unwrap();
+        let frame = |mut position| hub.news(&feeds, &mut position).unwrap().frame;
         assert_eq!(frame(start).as_ptr(), frame(start).as_ptr());
         let first = frame(start);
         tokio::time::advance(Duration::from_millis(1_500)).await;
@@ -300,7 +320,7 @@ mod tests {
         let hub = hub(7);
         let mut position = hub.greet(&texts(), None, false).position;
         read(&hub, 2, 3);
-        let told = frames(&hub.news(&texts(), &mut position).unwrap());
+        let told = frames(&hub.news(&texts(), &mut position).unwrap().frame);
         assert_eq!((&told[0]["type"], &told[0]["timeline"]), (&json!("hello"), &json!(2)));
         assert_eq!((&told[1]["reset"], &told[1]["items"][0]["version"]), (&json!(true), &json!(3)));
     }

@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
+pub mod collector;
+pub mod process;
+
 use std::{net::SocketAddr, time::Duration};
 
 use dashboard::{Settings, origin::AllowedOrigins};

@@ -1,5 +1,7 @@
 //! The admin server: health and metrics, on a port that users never reach.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::{
     Router,
     extract::State,
@@ -7,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Encoder, Gauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::Readiness;
 
@@ -23,12 +25,26 @@ pub struct Admin {
 impl Admin {
     /// `/healthz` (the loop turns), `/readyz` (200 or 503, and why), `/metrics` (Prometheus text format).
     pub fn router(self) -> Router {
+        // Fails only where it was done before, for another router of the same process.
+        let _ = describe(&self.registry);
         Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(self)
     }
+}
+
+/// What every process says about itself.
+fn describe(registry: &Registry) -> Result<(), prometheus::Error> {
+    let info = Opts::new("tidemark_build_info", "Always 1; the version is the label.");
+    let info = IntGaugeVec::new(info, &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    registry.register(Box::new(info))?;
+    let started =
+        Gauge::new("tidemark_start_time_seconds", "When this process began to serve, in seconds since 1970.")?;
+    started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    registry.register(Box::new(started))
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -8,6 +8,8 @@
 //! | `REPLICA_NAME` | host name | what this replica calls itself |
 //! | `RUST_LOG` | `info` | log filter |
 //! | `LOG_FORMAT` | `text` | `text` or `json` |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | none | base URL of a collector of traces, as `http://collector:4318`; unset: no traces |
+//! | `OTEL_SERVICE_NAME` | the service's name | what traces call this service |
 
 use std::{convert::Infallible, fmt, net::IpAddr, str::FromStr};
 

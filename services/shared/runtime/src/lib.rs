@@ -1,15 +1,18 @@
 //! What every service needs to run: configuration, telemetry, admin server (health, Prometheus), shutdown.
 
 mod admin;
+mod collector;
 mod config;
 mod readiness;
 mod server;
 mod shutdown;
 mod telemetry;
+mod traces;
 
 pub use admin::Admin;
 pub use config::{Secret, ServiceArgs, invalid};
 pub use readiness::{Condition, Readiness};
 pub use server::{BindError, Listeners, serve};
 pub use shutdown::{Signals, Tasks, signals};
-pub use telemetry::init as init_telemetry;
+pub use telemetry::{Telemetry, init as init_telemetry};
+pub use traces::{Attribute, TRACE, answered, record_span, request_span, traceparent, traces_are_on};

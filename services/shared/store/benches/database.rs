@@ -155,7 +155,7 @@ async fn through_writer(writer: &TextWriter, writers: usize) -> f64 {
             tokio::spawn(async move {
                 let (began, mut rows) = (Instant::now(), 0_u64);
                 while began.elapsed() < RUN {
-                    writer.save(Uuid::new_v4(), "a text of the usual length".into()).await.unwrap();
+                    writer.save(Uuid::new_v4(), "a text of the usual length".into(), None).await.unwrap();
                     rows += 1;
                 }
                 rows

@@ -21,10 +21,13 @@ pub(crate) enum Stored {
     Gone,
 }
 
-/// Ordered by id, so that two batches that share ids wait for each other in one order.
+/// Ordered by id, so that two batches that share ids wait for each other in one order. The trace context holds for this transaction only, and the
+/// trigger, which runs after the rows, finds it there.
 const INSERT: &str = "
 INSERT INTO tidemark.texts (id, body)
-SELECT id, body FROM UNNEST($1::uuid[], $2::text[]) AS new (id, body) ORDER BY id
+SELECT id, body
+FROM UNNEST($1::uuid[], $2::text[]) AS new (id, body), set_config('tidemark.traceparent', $3, true)
+ORDER BY id
 ON CONFLICT (id) DO NOTHING
 RETURNING seq, id, created_at";
 
@@ -36,16 +39,20 @@ struct Inserted {
 }
 
 /// Stores texts; the answer for each is at the same place. If the database refuses the data, each is stored alone, so that
-/// only the guilty one is rejected.
+/// only the guilty one is rejected. The feed keeps `traceparent`, which may be empty, as what changed it last.
 ///
 /// # Errors
 /// Any error that is not about the data. Some texts may be stored then; storing them again does no harm.
-pub(crate) async fn store(connection: &mut PgConnection, texts: &[(Uuid, &str)]) -> Result<Vec<Stored>, sqlx::Error> {
-    match store_together(connection, texts).await {
+pub(crate) async fn store(
+    connection: &mut PgConnection,
+    texts: &[(Uuid, &str)],
+    traceparent: &str,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    match store_together(connection, texts, traceparent).await {
         Err(error) if data_error(&error).is_some() && texts.len() > 1 => {
             let mut answers = Vec::with_capacity(texts.len());
             for text in texts {
-                answers.extend(store_one(connection, *text).await?);
+                answers.extend(store_one(connection, *text, traceparent).await?);
             }
             Ok(answers)
         }
@@ -54,8 +61,12 @@ pub(crate) async fn store(connection: &mut PgConnection, texts: &[(Uuid, &str)])
     }
 }
 
-async fn store_one(connection: &mut PgConnection, text: (Uuid, &str)) -> Result<Vec<Stored>, sqlx::Error> {
-    match store_together(connection, &[text]).await {
+async fn store_one(
+    connection: &mut PgConnection,
+    text: (Uuid, &str),
+    traceparent: &str,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    match store_together(connection, &[text], traceparent).await {
         Err(error) => data_error(&error).map_or(Err(error), |code| Ok(vec![Stored::Rejected(code)])),
         stored => stored,
     }
@@ -66,7 +77,11 @@ fn data_error(error: &sqlx::Error) -> Option<String> {
     sqlstate(error).filter(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
-async fn store_together(connection: &mut PgConnection, texts: &[(Uuid, &str)]) -> Result<Vec<Stored>, sqlx::Error> {
+async fn store_together(
+    connection: &mut PgConnection,
+    texts: &[(Uuid, &str)],
+    traceparent: &str,
+) -> Result<Vec<Stored>, sqlx::Error> {
     // Of several texts with one id the first is stored, and the others are compared with it.
     let mut first: HashMap<Uuid, &str> = HashMap::with_capacity(texts.len());
     let (mut ids, mut bodies) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
@@ -77,7 +92,8 @@ async fn store_together(connection: &mut PgConnection, texts: &[(Uuid, &str)]) -
             bodies.push(*body);
         }
     }
-    let inserted: Vec<Inserted> = sqlx::query_as(INSERT).bind(&ids).bind(&bodies).fetch_all(&mut *connection).await?;
+    let inserted: Vec<Inserted> =
+        sqlx::query_as(INSERT).bind(&ids).bind(&bodies).bind(traceparent).fetch_all(&mut *connection).await?;
     let mut rows: HashMap<Uuid, Text> = inserted
         .into_iter()
         .filter_map(|Inserted { seq, id, created_at }| {

@@ -10,6 +10,7 @@ use crate::{Doorbell, Path, SaveError};
 #[derive(Clone)]
 pub struct ReaderMetrics {
     reads: IntCounterVec,
+    changes: IntCounterVec,
     pub(crate) read_failures: IntCounter,
     pub(crate) read_seconds: Histogram,
     pub(crate) arms: IntCounter,
@@ -30,6 +31,14 @@ impl ReaderMetrics {
         let metrics = Self {
             reads: IntCounterVec::new(
                 Opts::new("tidemark_reads_total", "Reads of all feeds that succeeded, by what caused them."),
+                &["path"],
+            )?,
+            changes: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_changes_total",
+                    "Reads that found a newer value of any feed, by what caused the read. Nearly all should say bell: a poll that finds \
+                     something first was quicker than the bell, or the bell is lost.",
+                ),
                 &["path"],
             )?,
             read_failures: IntCounter::new("tidemark_read_failures_total", "Reads of all feeds that failed.")?,
@@ -60,6 +69,7 @@ impl ReaderMetrics {
         };
         let Self {
             reads,
+            changes,
             read_failures,
             read_seconds,
             arms,
@@ -70,8 +80,9 @@ impl ReaderMetrics {
             queue_usage,
             doorbell,
         } = metrics.clone();
-        let all: [Box<dyn Collector>; 10] = [
+        let all: [Box<dyn Collector>; 11] = [
             Box::new(reads),
+            Box::new(changes),
             Box::new(read_failures),
             Box::new(read_seconds),
             Box::new(arms),
@@ -86,6 +97,7 @@ impl ReaderMetrics {
         // A series that appears only with its first event hides that event from rate().
         for path in Path::ALL {
             metrics.reads(path).inc_by(0);
+            metrics.changes(path).inc_by(0);
         }
         metrics.doorbell(Doorbell::Connecting);
         Ok(metrics)
@@ -93,6 +105,10 @@ impl ReaderMetrics {
 
     pub(crate) fn reads(&self, path: Path) -> IntCounter {
         self.reads.with_label_values(&[path.as_str()])
+    }
+
+    pub(crate) fn changes(&self, path: Path) -> IntCounter {
+        self.changes.with_label_values(&[path.as_str()])
     }
 
     pub(crate) fn doorbell(&self, current: Doorbell) {

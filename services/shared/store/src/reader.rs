@@ -263,6 +263,9 @@ impl Owner {
         };
         self.pace.read(reading.at, seen, armed);
         self.metrics.reads(reading.path).inc();
+        if seen.newer {
+            self.metrics.changes(reading.path).inc();
+        }
         self.metrics.database_up.set(1);
         self.metrics.queue_usage.set(reading.queue_usage);
         self.trouble = None;

@@ -24,6 +24,10 @@ pub struct FeedValue {
     pub version: u64,
     /// What clients see, for example `("count", 1234)`.
     pub fields: Vec<(String, i64)>,
+    /// When the newest change was counted, by the database's clock: in its transaction, just before the commit.
+    pub changed_at: Option<DateTime<Utc>>,
+    /// The W3C trace context that the newest change came with.
+    pub traceparent: Option<String>,
 }
 
 /// What caused a read.
@@ -63,7 +67,7 @@ pub struct Reading {
     pub feeds: Vec<FeedValue>,
     /// Taken before the query was sent: the values were true then, or became true later.
     pub at: Instant,
-    /// The database's clock.
+    /// The database's clock, at a moment after [`at`](Self::at).
     pub database_time: DateTime<Utc>,
     /// What caused this read.
     pub path: Path,
@@ -74,6 +78,16 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// When a feed of this reading changed last, on the clock of this process. The two clocks never meet: how long ago it was comes from the database's
+    /// alone, and is counted back from the moment before the query was sent. So the change seems older than it is by that query's way to the server,
+    /// a tenth of a millisecond, and never younger.
+    #[must_use]
+    pub fn changed(&self, feed: &FeedValue) -> Option<Instant> {
+        // A database's clock that was set back would put the change into the future.
+        let ago = (self.database_time - feed.changed_at?).to_std().unwrap_or_default();
+        self.at.checked_sub(ago)
+    }
+
     /// Whether anything is different from an earlier reading.
     pub(crate) fn moved_since(&self, earlier: &Self) -> bool {
         self.history != earlier.history || self.feeds != earlier.feeds
@@ -119,10 +133,11 @@ WITH server AS MATERIALIZED (
     pg_notification_queue_usage() AS queue_usage, clock_timestamp() AS database_time
   FROM tidemark.store
 ), sums AS (
-  SELECT feed, sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, bool_and(armed) AS armed
+  SELECT feed, sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, bool_and(armed) AS armed,
+    max(at) AS changed_at, (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] AS traceparent
   FROM tidemark.feed_slots GROUP BY feed
 )
-SELECT server.*, feeds.name, feeds.n_as, feeds.total_as, sums.n, sums.total, sums.version, sums.armed
+SELECT server.*, feeds.name, feeds.n_as, feeds.total_as, sums.n, sums.total, sums.version, sums.armed, sums.changed_at, sums.traceparent
 FROM server LEFT JOIN (tidemark.feeds JOIN sums ON sums.feed = feeds.name) ON true
 ORDER BY feeds.name";
 
@@ -140,6 +155,8 @@ struct Row {
     total: Option<i64>,
     version: Option<i64>,
     armed: Option<bool>,
+    changed_at: Option<DateTime<Utc>>,
+    traceparent: Option<String>,
 }
 
 /// Reads all feeds.
@@ -168,6 +185,8 @@ fn feed(row: Row) -> Option<FeedValue> {
         name: row.name?,
         version: u64::try_from(row.version?).unwrap_or_default(),
         fields: fields.into_iter().filter_map(|(name, value)| Some((name?, value?))).collect(),
+        changed_at: row.changed_at,
+        traceparent: row.traceparent,
     })
 }
 

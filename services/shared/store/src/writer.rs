@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -78,9 +78,19 @@ pub enum Cause {
     Ended,
 }
 
+/// The target of the spans that are parts of a trace. Who collects them, the service decides.
+const TRACE: &str = "tidemark::trace";
+
+/// Requests of one batch that its span links to, beside the one whose trace it is in. The standard keeps 128 links; nobody reads that many.
+const MAX_LINKS: usize = 16;
+
 struct Request {
     id: Uuid,
     text: String,
+    /// W3C trace context of whoever asked.
+    traceparent: Option<String>,
+    /// The span in which it was asked for.
+    span: Span,
     answer: oneshot::Sender<Result<Text, SaveError>>,
 }
 
@@ -112,20 +122,23 @@ impl TextWriter {
         Self { requests, metrics }
     }
 
-    /// Stores a text under an id. The same id with the same text again gives the row of the first time.
+    /// Stores a text under an id. The same id with the same text again gives the row of the first time. A `traceparent` (W3C trace context) stays
+    /// with the change of the feed, so that whoever passes it on can continue the trace; of several texts in one batch that of the last one.
     ///
     /// # Errors
     /// [`SaveError`], after four seconds at the latest.
-    pub async fn save(&self, id: Uuid, text: String) -> Result<Text, SaveError> {
-        let result = self.queue(id, text).await;
+    pub async fn save(&self, id: Uuid, text: String, traceparent: Option<String>) -> Result<Text, SaveError> {
+        let result = self.queue(id, text, traceparent).await;
         self.metrics.saved(&result);
         result
     }
 
-    async fn queue(&self, id: Uuid, text: String) -> Result<Text, SaveError> {
+    async fn queue(&self, id: Uuid, text: String, traceparent: Option<String>) -> Result<Text, SaveError> {
         const ENDED: SaveError = SaveError::Unavailable { cause: Cause::Ended };
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { id, text, answer }).map_err(|error| match error {
+        // Without a trace, the span is not asked for either.
+        let span = traceparent.as_ref().map_or_else(Span::none, |_| Span::current());
+        self.requests.try_send(Request { id, text, traceparent, span, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SaveError::Busy,
             mpsc::error::TrySendError::Closed(_) => ENDED,
         })?;
@@ -182,7 +195,9 @@ impl Owner {
     async fn store(&mut self, batch: &mut Vec<Request>) {
         self.metrics.batch_rows.observe(batch.len() as f64);
         let texts: Vec<(Uuid, &str)> = batch.iter().map(|request| (request.id, request.text.as_str())).collect();
-        let result = timeout(BATCH_TIMEOUT, self.try_store(&texts)).await.unwrap_or(Err(BatchError::TimedOut));
+        let (traceparent, span) = trace(batch);
+        let storing = timeout(BATCH_TIMEOUT, self.try_store(&texts, traceparent)).instrument(span);
+        let result = storing.await.unwrap_or(Err(BatchError::TimedOut));
         match result {
             Ok(answers) => {
                 if !self.up {
@@ -211,18 +226,37 @@ impl Owner {
     }
 
     /// A connection that was open before may have died unnoticed, or be the victim of a deadlock: one more try on a new one.
-    async fn try_store(&mut self, texts: &[(Uuid, &str)]) -> Result<Vec<Stored>, BatchError> {
+    async fn try_store(&mut self, texts: &[(Uuid, &str)], traceparent: &str) -> Result<Vec<Stored>, BatchError> {
         if let Some(mut connection) = self.connection.take()
-            && let Ok(answers) = batch::store(&mut connection, texts).await
+            && let Ok(answers) = batch::store(&mut connection, texts, traceparent).await
         {
             self.connection = Some(connection);
             return Ok(answers);
         }
         let mut connection = connect_limited(&self.database, &self.name).await.map_err(BatchError::Connect)?;
-        let answers = batch::store(&mut connection, texts).await.map_err(BatchError::Statement)?;
+        let answers = batch::store(&mut connection, texts, traceparent).await.map_err(BatchError::Statement)?;
         self.connection = Some(connection);
         Ok(answers)
     }
+}
+
+/// In whose trace a batch is, and its span there. One statement serves many requests, but a span has one parent: the last request that has a trace;
+/// the span links to the others.
+fn trace(batch: &[Request]) -> (&str, Span) {
+    let mut traced = batch.iter().rev().filter_map(|request| Some((request.traceparent.as_deref()?, &request.span)));
+    let Some((traceparent, parent)) = traced.next() else { return ("", Span::none()) };
+    let span = info_span!(
+        target: TRACE,
+        parent: parent,
+        "commit",
+        "otel.kind" = "client",
+        "db.system.name" = "postgresql",
+        rows = i64::try_from(batch.len()).unwrap_or(i64::MAX)
+    );
+    for (_, other) in traced.take(MAX_LINKS) {
+        span.follows_from(other);
+    }
+    (traceparent, span)
 }
 
 fn answer(stored: Stored) -> Result<Text, SaveError> {

@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
+use uuid::Uuid;
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
@@ -260,4 +261,31 @@ async fn a_reader_that_has_ended_says_so(pool: PgPoolOptions, options: PgConnect
     stage.asleep(&reader).await;
     stage.end().await;
     assert_eq!(reader.reread().await.unwrap_err(), Unavailable::Ended);
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_reading_says_when_a_feed_changed_last_and_in_which_trace(pool: PgPoolOptions, options: PgConnectOptions) {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let stage = Stage::new(pool, options);
+    let reader = stage.reader(stage.config());
+    let never = &reader.reread().await.unwrap().feeds[0];
+    assert_eq!((never.changed_at, never.traceparent.as_deref()), (None, None));
+
+    let writer = stage.writer(stage.database());
+    let before = Instant::now();
+    writer.save(Uuid::new_v4(), "traced".into(), Some(TRACE.into())).await.unwrap();
+    let reading = reader.reread().await.unwrap();
+    assert_eq!(reading.feeds[0].traceparent.as_deref(), Some(TRACE));
+    let changed = reading.changed(&reading.feeds[0]).unwrap();
+    // Counted back from before the query, so it may seem older by the query's way to the server.
+    assert!(changed + Duration::from_millis(500) > before && changed < Instant::now(), "{:?}", before - changed);
+
+    // A newer change in another slot and without a trace: the older one's is not shown any more.
+    stage.insert("not traced").await;
+    assert_eq!(reader.reread().await.unwrap().feeds[0].traceparent, None);
+    // And neither does it stay with the connection.
+    writer.save(Uuid::new_v4(), "traced again".into(), Some(TRACE.into())).await.unwrap();
+    writer.save(Uuid::new_v4(), "not traced".into(), None).await.unwrap();
+    assert_eq!(reader.reread().await.unwrap().feeds[0].traceparent, None);
+    stage.end().await;
 }

@@ -27,7 +27,7 @@ async fn lock(stage: &Stage) -> Transaction<'static, Postgres> {
 
 fn save(writer: &TextWriter, id: Uuid, text: &str) -> JoinHandle<Result<store::Text, SaveError>> {
     let (writer, text) = (writer.clone(), text.to_owned());
-    tokio::spawn(async move { writer.save(id, text).await })
+    tokio::spawn(async move { writer.save(id, text, None).await })
 }
 
 /// Puts a first text in flight and holds it there, so that what comes next must be one batch.
@@ -43,11 +43,11 @@ async fn a_text_goes_at_once_when_nothing_is_in_flight(pool: PgPoolOptions, opti
     let stage = Stage::new(pool, options);
     let writer = stage.writer(stage.database());
     let id = Uuid::new_v4();
-    let text = writer.save(id, "hällo ☃".into()).await.unwrap();
+    let text = writer.save(id, "hällo ☃".into(), None).await.unwrap();
     assert_eq!((text.id, text.text.as_str()), (id, "hällo ☃"));
     let began = Instant::now();
     for _ in 0..10 {
-        writer.save(Uuid::new_v4(), "another".into()).await.unwrap();
+        writer.save(Uuid::new_v4(), "another".into(), None).await.unwrap();
     }
     assert!(began.elapsed() < Duration::from_secs(1), "no timer is in the way: {:?}", began.elapsed());
     assert_eq!(stage.batches(), (11, 11.0));
@@ -64,7 +64,7 @@ async fn texts_that_arrive_during_a_commit_are_the_next_batches(pool: PgPoolOpti
     for i in 0..1500 {
         let writer = writer.clone();
         saves.spawn(async move {
-            writer.save(Uuid::new_v4(), format!("text {i}")).await.unwrap().text == format!("text {i}")
+            writer.save(Uuid::new_v4(), format!("text {i}"), None).await.unwrap().text == format!("text {i}")
         });
     }
     // Spawned before the barrier below, so each has taken its place in line when it returns.
@@ -83,9 +83,9 @@ async fn an_id_is_stored_once(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     let writer = stage.writer(stage.database());
     let id = Uuid::new_v4();
-    let first = writer.save(id, "mine".into()).await.unwrap();
-    assert_eq!(writer.save(id, "mine".into()).await.unwrap(), first);
-    assert_eq!(writer.save(id, "other".into()).await.unwrap_err(), SaveError::Conflict);
+    let first = writer.save(id, "mine".into(), None).await.unwrap();
+    assert_eq!(writer.save(id, "mine".into(), None).await.unwrap(), first);
+    assert_eq!(writer.save(id, "other".into(), None).await.unwrap_err(), SaveError::Conflict);
     assert_eq!(stage.rows().await, 1);
 
     // The same within one batch.
@@ -114,7 +114,7 @@ async fn two_replicas_that_store_the_same_ids_agree(pool: PgPoolOptions, options
         let (one, two) = (one.clone(), two.clone());
         saves.spawn(async move {
             let (id, text) = (Uuid::new_v4(), format!("text {i}"));
-            let (a, b) = tokio::join!(one.save(id, text.clone()), two.save(id, text));
+            let (a, b) = tokio::join!(one.save(id, text.clone(), None), two.save(id, text, None));
             assert_eq!(a.unwrap(), b.unwrap());
         });
     }
@@ -141,7 +141,7 @@ async fn a_text_that_the_database_refuses_harms_nobody_else(pool: PgPoolOptions,
     assert_eq!(nul.await.unwrap().unwrap_err(), SaveError::Rejected { code: "22021".into() });
     assert_eq!(long.await.unwrap().unwrap_err(), SaveError::Rejected { code: "23514".into() });
     assert_eq!(
-        writer.save(Uuid::new_v4(), "\0".into()).await.unwrap_err(),
+        writer.save(Uuid::new_v4(), "\0".into(), None).await.unwrap_err(),
         SaveError::Rejected { code: "22021".into() }
     );
     assert_eq!(stage.rows().await, 22);
@@ -157,17 +157,17 @@ async fn without_a_database_a_save_fails_in_time_and_can_be_repeated(pool: PgPoo
 
     proxy.cut();
     let began = Instant::now();
-    let refused = writer.save(id, "text".into()).await.unwrap_err();
+    let refused = writer.save(id, "text".into(), None).await.unwrap_err();
     assert_eq!(refused, SaveError::Unavailable { cause: Cause::Connection });
     proxy.restore();
-    let stored = writer.save(id, "text".into()).await.unwrap();
+    let stored = writer.save(id, "text".into(), None).await.unwrap();
 
     proxy.freeze();
     let began_frozen = Instant::now();
-    writer.save(Uuid::new_v4(), "frozen".into()).await.unwrap_err();
+    writer.save(Uuid::new_v4(), "frozen".into(), None).await.unwrap_err();
     assert!(began_frozen.elapsed() < Duration::from_millis(4500), "{:?}", began_frozen.elapsed());
     proxy.thaw();
-    assert_eq!(writer.save(id, "text".into()).await.unwrap(), stored);
+    assert_eq!(writer.save(id, "text".into(), None).await.unwrap(), stored);
     assert!(began.elapsed() < Duration::from_secs(15));
     stage.end().await;
 }
@@ -177,14 +177,14 @@ async fn a_connection_that_died_unnoticed_costs_no_caller_anything(pool: PgPoolO
     let stage = Stage::new(pool, options);
     let (proxy, through) = stage.proxy().await;
     let writer = stage.writer(through);
-    writer.save(Uuid::new_v4(), "before".into()).await.unwrap();
+    writer.save(Uuid::new_v4(), "before".into(), None).await.unwrap();
     proxy.cut();
     proxy.restore();
-    writer.save(Uuid::new_v4(), "after a reset".into()).await.unwrap();
+    writer.save(Uuid::new_v4(), "after a reset".into(), None).await.unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'writer-under-test write'";
     stage.pool.execute(end).await.unwrap();
-    writer.save(Uuid::new_v4(), "after a restart".into()).await.unwrap();
+    writer.save(Uuid::new_v4(), "after a restart".into(), None).await.unwrap();
     assert_eq!(stage.rows().await, 3);
     stage.end().await;
 }
@@ -196,7 +196,7 @@ async fn a_lock_held_for_long_leaves_no_backends_behind(pool: PgPoolOptions, opt
     let lock = lock(&stage).await;
     let began = Instant::now();
     for _ in 0..2 {
-        let error = writer.save(Uuid::new_v4(), "late".into()).await.unwrap_err();
+        let error = writer.save(Uuid::new_v4(), "late".into(), None).await.unwrap_err();
         assert!(matches!(error, SaveError::Unavailable { .. }), "{error:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
@@ -207,7 +207,7 @@ async fn a_lock_held_for_long_leaves_no_backends_behind(pool: PgPoolOptions, opt
     })
     .await;
     lock.rollback().await.unwrap();
-    writer.save(Uuid::new_v4(), "in time".into()).await.unwrap();
+    writer.save(Uuid::new_v4(), "in time".into(), None).await.unwrap();
     stage.end().await;
 }
 
@@ -225,7 +225,7 @@ async fn a_writer_that_ends_stores_what_waits(pool: PgPoolOptions, options: PgCo
     }
     stage.tracker.close();
     stage.tracker.wait().await;
-    let late = writer.save(Uuid::new_v4(), "late".into()).await.unwrap_err();
+    let late = writer.save(Uuid::new_v4(), "late".into(), None).await.unwrap_err();
     assert_eq!(late, SaveError::Unavailable { cause: Cause::Ended });
     assert_eq!(stage.rows().await, 6);
     stage.end().await;
