@@ -236,15 +236,9 @@ impl Default for Postgres {
     }
 }
 
-/// The database's volume.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.size == oldSelf.size")
-        .message("storage.size cannot be changed: a volume keeps its size; make a new Board and move the data"),
-    validation = Rule::new("has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)")
-        .message("storage.className cannot be changed: a volume keeps its class; make a new Board and move the data")
-)]
+/// The database's volume. A volume keeps its size and class: a change is answered by the condition Degraded, and nothing is touched.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Storage {
     /// How large it is, such as `1Gi`.
     #[serde(default)]

@@ -1,0 +1,162 @@
+//! What a Board says about what can go wrong: pure, from what was seen.
+
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    jiff::Timestamp,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    board::BoardStatus,
+    events::{Told, told},
+    fixtures::{harbor, pod_labels},
+    problem::{Problem, Reason},
+    reconcile::{
+        dereference::Seen,
+        pods,
+        resources::{Applied, Resources},
+        status::status,
+        validate::validate,
+    },
+};
+
+fn pod(service: &str, name: &str, container: Value) -> Pod {
+    let mut status = json!({"name": service, "image": "", "imageID": "", "ready": false, "restartCount": 0});
+    status.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    let pod = json!({
+        "metadata": {"name": name, "labels": pod_labels(service)},
+        "spec": {"containers": [{"name": service, "image": format!("{service}:0.9.9")}]},
+        "status": {"phase": "Pending", "containerStatuses": [status]}
+    });
+    serde_json::from_value(pod).unwrap()
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"state": {"waiting": {"reason": reason, "message": message}}})
+}
+
+/// The status of `harbor` at the second `at`, with `old` before it.
+fn at(at: i64, old: Option<BoardStatus>, seen: &Seen, resources: &Resources<Applied>) -> BoardStatus {
+    let mut board = harbor(json!({}));
+    board.status = old;
+    status(&board, resources, seen, Vec::new(), Timestamp::from_second(at).unwrap())
+}
+
+fn degraded(status: &BoardStatus) -> (&str, &str) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == "Degraded").unwrap();
+    (&condition.reason, &condition.message)
+}
+
+#[test]
+fn each_thing_that_goes_wrong_has_its_reason_and_names_the_object() {
+    let claim = |phase: &str, class: Value| {
+        let claim = json!({"metadata": {"name": "data-postgres-0"}, "spec": {"storageClassName": class}, "status": {"phase": phase}});
+        Seen { claim: Some(serde_json::from_value(claim).unwrap()), ..Seen::default() }
+    };
+    let pods = |pod: Pod| Seen { pods: vec![pod], ..Seen::default() };
+    let missing_class = Seen { missing_class: Some("fast".into()), ..claim("Pending", json!("fast")) };
+    let oom = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+    let between = json!({"restartCount": 4, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}}});
+    let refused = waiting("ImagePullBackOff", "Back-off pulling image \"app:0.9.9\": ErrImagePull: not found");
+    let secret = waiting("CreateContainerConfigError", "couldn't find key url in Secret quay/postgres");
+    let table: [(Seen, &str, &[&str]); 9] = [
+        (pods(pod("app", "app-1", refused)), "ImageUnavailable", &["app-1", "app:0.9.9", "not found"]),
+        (pods(pod("app", "app-1", waiting("InvalidImageName", "bad"))), "ImageUnavailable", &["app:0.9.9", "bad"]),
+        (pods(pod("dashboard", "dashboard-1", secret)), "SecretMissing", &["dashboard-1", "key url"]),
+        (pods(pod("dashboard", "dashboard-1", oom)), "CrashLoop", &["dashboard-1", "memory", "kubectl logs"]),
+        (pods(pod("postgres", "postgres-0", between)), "CrashLoop", &["postgres-0", "exit code 2"]),
+        (missing_class, "StorageUnavailable", &["data-postgres-0", "fast", "does not exist"]),
+        (claim("Pending", Value::Null), "StorageUnavailable", &["no default"]),
+        (claim("Lost", json!("standard")), "StorageUnavailable", &["data-postgres-0", "backup"]),
+        (claim("Pending", json!("standard")), "AsExpected", &["nothing is wrong"]),
+    ];
+    for (seen, reason, words) in table {
+        let status = at(0, None, &seen, &Resources::default());
+        let (found, message) = degraded(&status);
+        assert_eq!(found, reason, "{message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+#[test]
+fn a_failed_migration_says_how_to_try_again() {
+    let job = json!({
+        "metadata": {"name": "migrate-0123456789"}, "spec": {"template": {}},
+        "status": {"conditions": [{"type": "Failed", "status": "True", "message": "it has reached the specified backoff limit"}]}
+    });
+    let jobs = vec![serde_json::from_value::<Job>(job).unwrap()];
+    let status = at(0, None, &Seen::default(), &Resources { jobs, ..Resources::default() });
+    let (reason, message) = degraded(&status);
+    assert_eq!(reason, "MigrationFailed");
+    assert!(
+        ["kubectl logs job/migrate-0123456789", "delete the Job", "backoff limit"]
+            .iter()
+            .all(|word| message.contains(word))
+    );
+    assert_eq!(status.conditions[1].status, "False");
+}
+
+#[test]
+fn the_words_stay_the_same_while_a_pod_waits_for_the_next_try() {
+    let cause = "failed to pull: not found";
+    let tries = [
+        waiting("ErrImagePull", cause),
+        waiting("ImagePullBackOff", &format!("Back-off pulling image \"app:0.9.9\": ErrImagePull: {cause}")),
+    ];
+    let [one, other] = tries.map(|state| pods::problems(&[pod("app", "app-1", state)]));
+    assert_eq!(one, other);
+    let runs = json!({"restartCount": 5, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}});
+    let waits = json!({"restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}});
+    let [one, other] = [runs, waits].map(|state| pods::problems(&[pod("app", "app-1", state)]));
+    assert_eq!(one, other);
+}
+
+#[test]
+fn the_same_trouble_of_two_pods_is_told_once_and_that_of_a_pod_that_goes_not_at_all() {
+    let bad = || waiting("ErrImagePull", "not found");
+    let mut going = pod("dashboard", "dashboard-1", bad());
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T10:00:00Z")).unwrap();
+    let found = pods::problems(&[pod("app", "app-2", bad()), pod("app", "app-1", bad()), going]);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].message.contains("app-1"));
+}
+
+#[test]
+fn the_same_sight_gives_the_same_status_and_a_transition_keeps_its_time() {
+    let (fine, seen) = (Seen { connections: Some(7), ..Seen::default() }, Resources::default());
+    let first = at(100, None, &fine, &seen);
+    assert_eq!(at(200, Some(first.clone()), &fine, &seen), first);
+
+    let broken = Seen { pods: vec![pod("app", "app-1", waiting("ErrImagePull", "not found"))], ..Seen::default() };
+    let second = at(300, Some(first.clone()), &broken, &seen);
+    let times = |status: &BoardStatus| {
+        status.conditions.iter().map(|one| one.last_transition_time.0.as_second()).collect::<Vec<_>>()
+    };
+    assert_eq!((times(&first), times(&second)), (vec![100; 3], vec![100, 100, 300]));
+    assert_eq!(second.connections, Some(7), "the last answer stays while nobody answers");
+}
+
+#[test]
+fn a_new_trouble_and_its_end_are_events_and_what_is_known_is_not() {
+    let resources = Resources::default();
+    let broken = Seen { pods: vec![pod("app", "app-1", waiting("ErrImagePull", "not found"))], ..Seen::default() };
+    let fine = at(0, None, &Seen::default(), &resources);
+    let bad = at(1, Some(fine.clone()), &broken, &resources);
+    let [event] = &told(&fine, &bad)[..] else { panic!("one event") };
+    assert_eq!((event.warning, event.reason.as_str()), (true, "ImageUnavailable"));
+    assert_eq!(told(&bad, &bad), []);
+    let mended = Told { warning: false, reason: "Recovered".into(), note: "nothing is wrong any more".into() };
+    assert_eq!(told(&bad, &fine), [mended]);
+}
+
+#[test]
+fn a_spec_that_came_through_an_older_crd_is_refused_in_sentences() {
+    let spec = json!({
+        "app": {"replicas": 0}, "dashboard": {"drainSeconds": 900, "resources": {"limits": {"memory": "much"}}}, "database": {}
+    });
+    let problems = validate(&harbor(spec), &Seen::default()).unwrap_err();
+    assert!(problems.iter().all(|problem| problem.reason == Reason::InvalidSpec));
+    let words = ["app.replicas", "dashboard.drainSeconds", "resources", "exactly one of postgres and external"];
+    let told = |word: &&str| problems.iter().any(|Problem { message, .. }| message.contains(word));
+    assert!(words.iter().all(told) && problems.len() == words.len(), "{problems:?}");
+}

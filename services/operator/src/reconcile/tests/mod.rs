@@ -1,0 +1,258 @@
+//! Reconciles against an API server in memory: what is written, in which order, and what is never written.
+
+mod cluster;
+mod conditions;
+
+use serde_json::{Value, json};
+
+use self::cluster::{BOARDS, Cluster, board_path};
+use super::*;
+use crate::fixtures::{harbor, owners, pod_labels};
+
+const HARBOR: &str = "/apis/tidemark.dev/v1alpha1/namespaces/quay/boards/harbor";
+const JOBS: &str = "/apis/batch/v1/namespaces/quay/jobs";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/quay/deployments";
+const POSTGRES: &str = "/apis/apps/v1/namespaces/quay/statefulsets/postgres";
+const BUDGETS: &str = "/apis/policy/v1/namespaces/quay/poddisruptionbudgets";
+const SECRET: &str = "/api/v1/namespaces/quay/secrets/postgres";
+const CLAIM: &str = "/api/v1/namespaces/quay/persistentvolumeclaims/data-postgres-0";
+
+fn condition(cluster: &Cluster, board: &str, type_: &str) -> Value {
+    let board = cluster.get(board);
+    let conditions = board["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|condition| condition["type"] == type_).unwrap().clone()
+}
+
+fn degraded(cluster: &Cluster) -> (String, String) {
+    let condition = condition(cluster, HARBOR, "Degraded");
+    let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
+}
+
+/// What the other controllers of a cluster do: the Job completes, pods get ready, and defaults are filled in.
+fn work(cluster: &Cluster) {
+    for job in cluster.list(JOBS) {
+        cluster.edit(&job, |job| job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+    }
+    for path in cluster.list(DEPLOYMENTS).into_iter().chain([POSTGRES.to_owned()]) {
+        cluster.edit(&path, |object| {
+            let replicas = object["spec"]["replicas"].clone();
+            object["spec"]["progressDeadlineSeconds"] = json!(600);
+            object["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+            object["status"] = json!({"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas});
+        });
+    }
+}
+
+/// A Board that is installed.
+async fn installed(spec: Value) -> Cluster {
+    let cluster = Cluster::with(&harbor(spec));
+    for _ in 0..3 {
+        cluster.reconcile(HARBOR).await.0.unwrap();
+        work(&cluster);
+    }
+    cluster.reconcile(HARBOR).await.0.unwrap();
+    cluster
+}
+
+#[tokio::test]
+async fn services_start_only_after_the_migration() {
+    let cluster = Cluster::with(&harbor(json!({})));
+    let (result, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(result.unwrap(), Action::requeue(LOOK_AGAIN));
+    let at = |sign: &str| writes.iter().position(|write| write.contains(sign)).unwrap();
+    assert_eq!(writes[0], "POST secrets");
+    assert!(at("statefulsets") < at("jobs") && at("jobs") < at("ingresses"), "{writes:?}");
+    assert!(cluster.list(DEPLOYMENTS).is_empty());
+    assert_eq!(condition(&cluster, HARBOR, "Progressing")["reason"], "Migrating");
+    assert_eq!(condition(&cluster, HARBOR, "Available")["status"], "False");
+
+    work(&cluster);
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(cluster.list(DEPLOYMENTS).len(), 2);
+    assert!(!writes.iter().any(|write| write.contains("jobs") || write.contains("secrets")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn an_installed_board_says_so_and_is_never_written_again() {
+    let cluster = installed(json!({"host": "harbor.example", "ingress": {"port": 8443}})).await;
+    for _ in 0..2 {
+        let (result, writes) = cluster.reconcile(HARBOR).await;
+        assert_eq!((result.unwrap(), writes), (Action::requeue(LOOK_AGAIN), Vec::new()));
+    }
+    let mut status = cluster.get(HARBOR)["status"].clone();
+    for condition in status["conditions"].as_array_mut().unwrap() {
+        condition.as_object_mut().unwrap().remove("lastTransitionTime").unwrap();
+    }
+    let condition = |type_, status, reason, message| json!({"type": type_, "status": status, "reason": reason, "message": message, "observedGeneration": 3});
+    let wanted = json!({
+        "conditions": [
+            condition("Available", "True", "Serving", "users are served"),
+            condition("Progressing", "False", "Settled", "everything runs as the Board says"),
+            condition("Degraded", "False", "AsExpected", "nothing is wrong"),
+        ],
+        "observedGeneration": 3,
+        "url": "https://harbor.example:8443",
+        "app": "2/2",
+        "dashboards": "2/2",
+        "replicas": 2,
+        "selector": "app.kubernetes.io/instance=harbor,app.kubernetes.io/name=dashboard",
+        "connections": 0
+    });
+    assert_eq!(status, wanted);
+}
+
+#[tokio::test]
+async fn a_child_that_is_edited_or_deleted_comes_back_alone() {
+    let cluster = installed(json!({})).await;
+    let dashboard = format!("{DEPLOYMENTS}/dashboard");
+    cluster.edit(&dashboard, |object| object["spec"]["replicas"] = json!(7));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(writes[0], "PATCH deployments/dashboard");
+    assert!(writes[1..].iter().all(|write| write == "PATCH boards/harbor/status"), "{writes:?}");
+    assert_eq!(cluster.get(&dashboard)["spec"]["replicas"], 2);
+
+    cluster.edit(&dashboard, |object| object["metadata"]["labels"] = json!({}));
+    cluster.remove(&format!("{BUDGETS}/app"));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(writes[..2], ["PATCH poddisruptionbudgets/app", "PATCH deployments/dashboard"]);
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_goes_but_neither_the_secret_nor_what_belongs_to_others() {
+    let cluster = installed(json!({})).await;
+    let job = |owners: Value| json!({"metadata": {"name": "old", "uid": "1", "labels": pod_labels("migrate"), "ownerReferences": owners}, "spec": {"template": {}}});
+    let others = json!([{"apiVersion": "v1", "kind": "Board", "name": "harbor", "uid": "uid-of-another"}]);
+    cluster.put(&format!("{JOBS}/old"), job(owners()));
+    let mut copied = job(others);
+    copied["metadata"]["name"] = json!("copied");
+    cluster.put(&format!("{JOBS}/copied"), copied);
+    cluster.edit(HARBOR, |board| board["spec"]["app"]["replicas"] = json!(1));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    let deleted: Vec<_> = writes.iter().filter(|write| write.starts_with("DELETE")).collect();
+    assert_eq!(deleted, ["DELETE poddisruptionbudgets/app", "DELETE jobs/old"]);
+
+    cluster.edit(HARBOR, |board| board["spec"]["database"] = json!({"external": {"secretName": "elsewhere"}}));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert!(writes.contains(&"DELETE statefulsets/postgres".to_owned()), "{writes:?}");
+    assert!(!writes.iter().any(|write| write.contains("secrets") || write.contains("claims")), "{writes:?}");
+    assert_ne!(cluster.get(SECRET), Value::Null);
+}
+
+#[tokio::test]
+async fn a_refused_immutable_field_is_a_condition_and_keeps_nothing_from_running() {
+    let cluster = installed(json!({})).await;
+    cluster.refuse(
+        POSTGRES,
+        422,
+        "Invalid",
+        "spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden",
+    );
+    cluster.edit(HARBOR, |board| {
+        board["spec"]["app"]["replicas"] = json!(3);
+        board["spec"]["database"]["postgres"]["image"] = json!("postgres:19");
+    });
+    let (result, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(result.unwrap(), Action::requeue(LOOK_AGAIN));
+    let children: Vec<_> =
+        writes.iter().filter(|write| !write.contains("boards") && !write.contains("events")).collect();
+    assert_eq!(children, ["PATCH statefulsets/postgres", "PATCH deployments/app"]);
+    let (reason, message) = degraded(&cluster);
+    assert_eq!(reason, "ImmutableField");
+    assert!(message.contains("StatefulSet postgres was left as it is"), "{message}");
+    assert_eq!(condition(&cluster, HARBOR, "Available")["status"], "True");
+}
+
+#[tokio::test]
+async fn a_volume_without_its_secret_never_gets_a_new_password() {
+    let cluster = installed(json!({})).await;
+    let claim = json!({"metadata": {"name": "data-postgres-0"}, "spec": {"storageClassName": "standard"}, "status": {"phase": "Bound"}});
+    cluster.put(CLAIM, claim);
+    let secret = cluster.get(SECRET);
+    cluster.remove(SECRET);
+    cluster.remove(&format!("{DEPLOYMENTS}/app"));
+    let (result, writes) = cluster.reconcile(HARBOR).await;
+    result.unwrap();
+    assert!(!writes.iter().any(|write| write.contains("secrets")), "{writes:?}");
+    assert!(writes.contains(&"PATCH deployments/app".to_owned()), "the rest is still healed: {writes:?}");
+    let (reason, message) = degraded(&cluster);
+    assert_eq!(reason, "SecretMissing");
+    assert!(message.contains("data-postgres-0") && message.contains("restore the Secret"), "{message}");
+
+    cluster.put(SECRET, secret);
+    work(&cluster);
+    cluster.reconcile(HARBOR).await.0.unwrap();
+    assert_eq!(degraded(&cluster).0, "AsExpected");
+}
+
+#[tokio::test]
+async fn without_the_secret_no_volume_is_made() {
+    let cluster = Cluster::with(&harbor(json!({})));
+    cluster.refuse("/api/v1/namespaces/quay/secrets", 403, "Forbidden", "exceeded quota: secrets");
+    let (result, writes) = cluster.reconcile(HARBOR).await;
+    assert!(matches!(result, Err(Error::Apply(_))));
+    let children: Vec<_> = writes.iter().filter(|write| !write.contains("events")).collect();
+    assert_eq!(children, ["POST secrets", "PATCH boards/harbor/status"]);
+    let (reason, message) = degraded(&cluster);
+    assert_eq!(reason, "ApplyFailed");
+    assert!(message.contains("exceeded quota"), "{message}");
+}
+
+#[tokio::test]
+async fn an_install_that_stopped_in_the_middle_is_finished() {
+    let cluster = Cluster::with(&harbor(json!({})));
+    cluster.refuse(POSTGRES, 500, "InternalError", "etcd is away");
+    assert!(matches!(cluster.reconcile(HARBOR).await.0, Err(Error::Apply(_))));
+    cluster.allow(POSTGRES);
+    let secret = cluster.get(SECRET);
+    for _ in 0..3 {
+        cluster.reconcile(HARBOR).await.0.unwrap();
+        work(&cluster);
+    }
+    cluster.reconcile(HARBOR).await.0.unwrap();
+    assert_eq!(condition(&cluster, HARBOR, "Available")["status"], "True");
+    assert_eq!(cluster.get(SECRET), secret);
+}
+
+#[tokio::test]
+async fn a_younger_board_of_the_namespace_does_nothing() {
+    let cluster = installed(json!({})).await;
+    let mut younger = harbor(json!({}));
+    younger.metadata.name = Some("anchor".into());
+    younger.metadata.uid = Some("uid-of-anchor".into());
+    younger.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-21T09:00:00Z")).unwrap();
+    let path = board_path(&younger);
+    cluster.put(&path, serde_json::to_value(&younger).unwrap());
+    let (result, writes) = cluster.reconcile(&path).await;
+    result.unwrap();
+    assert!(writes.iter().all(|write| write == "PATCH boards/anchor/status" || write.contains("events")), "{writes:?}");
+    let degraded = condition(&cluster, &path, "Degraded");
+    assert_eq!(degraded["reason"], "NamespaceOccupied");
+    assert!(degraded["message"].as_str().unwrap().contains("harbor"));
+    assert_eq!(cluster.reconcile(&path).await.1, Vec::<String>::new());
+    assert_eq!(cluster.reconcile(HARBOR).await.1, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_board_that_cannot_be_decoded_gets_an_event_and_is_left_alone() {
+    let cluster = installed(json!({})).await;
+    cluster.edit(HARBOR, |board| board["spec"]["app"]["replicas"] = json!("two"));
+    let (result, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!((result.unwrap(), writes), (Action::await_change(), vec!["POST events".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_board_that_is_being_deleted_makes_nothing() {
+    let cluster = Cluster::with(&harbor(json!({})));
+    cluster.edit(HARBOR, |board| board["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z"));
+    assert_eq!(cluster.reconcile(HARBOR).await.1, Vec::<String>::new());
+    assert_eq!(cluster.list(BOARDS).len(), 1);
+}
+
+#[test]
+fn passwords_differ_and_fit_into_a_url() {
+    let (one, other) = (password().unwrap(), password().unwrap());
+    assert_ne!(one, other);
+    assert_eq!(one.len(), PASSWORD);
+    assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+}
