@@ -49,7 +49,8 @@ pub async fn wait_for_crd(client: &Client, ready: &Condition, stop: &Cancellatio
                 ready.set(true, "installed");
                 return true;
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            // A path that the API server does not know at all has a page instead of a status, so only the code tells it.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
                 "the CRD boards.tidemark.dev is not installed; install it: kubectl apply --server-side -f k8s/crds"
                     .to_owned()
             }

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
-use rustls::{RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tokio::{net::lookup_host, time::timeout};
 
 /// Longest time for connecting and for an answer each.
@@ -36,7 +39,9 @@ impl Http3 {
     /// When the file cannot be read, or no socket opened.
     pub fn trusting(authority: &Path) -> Result<Self> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(authority).with_context(|| format!("{}", authority.display()))? {
+        for certificate in
+            CertificateDer::pem_file_iter(authority).with_context(|| format!("{}", authority.display()))?
+        {
             roots.add(certificate?)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -48,7 +48,12 @@ impl Kubectl {
     /// As [`Self::run`].
     pub async fn args(&self, args: &[&str]) -> Result<String> {
         let output = self.output(args, None).await?;
-        ensure!(output.status.success(), "kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        ensure!(
+            output.status.success(),
+            "kubectl {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
         Ok(String::from_utf8(output.stdout)?)
     }
 
@@ -85,7 +90,12 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it does not hold in time, with what was seen last.
-    pub async fn until(&self, words: &str, within: Duration, mut holds: impl FnMut(&Value) -> bool) -> Result<Duration> {
+    pub async fn until(
+        &self,
+        words: &str,
+        within: Duration,
+        mut holds: impl FnMut(&Value) -> bool,
+    ) -> Result<Duration> {
         let began = Instant::now();
         loop {
             let seen = self.get(words).await;
@@ -125,9 +135,14 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 /// # Errors
 /// When the pod or its process is not found.
 pub async fn kill_from_node(kubectl: &Kubectl, pod: &str) -> Result<()> {
-    let node = kubectl.get(&format!("pod {pod}")).await?["spec"]["nodeName"].as_str().context("the pod has no node")?.to_owned();
+    let node = kubectl.get(&format!("pod {pod}")).await?["spec"]["nodeName"]
+        .as_str()
+        .context("the pod has no node")?
+        .to_owned();
     // Every process of the pod has the pod's name in its environment.
-    let script = format!("for p in $(grep -lsz '^HOSTNAME={pod}$' /proc/[0-9]*/environ | cut -d/ -f3); do kill -9 $p && echo $p; done");
+    let script = format!(
+        "for p in $(grep -lsz '^HOSTNAME={pod}$' /proc/[0-9]*/environ | cut -d/ -f3); do kill -9 $p && echo $p; done"
+    );
     let mut command = Command::new("docker");
     command.args(["exec", &node, "sh", "-c", &script]).kill_on_drop(true);
     let output = run(command, None).await?;
@@ -137,7 +152,10 @@ pub async fn kill_from_node(kubectl: &Kubectl, pod: &str) -> Result<()> {
 
 /// Runs a command to its end, within [`COMMAND`].
 async fn run(mut command: Command, input: Option<&str>) -> Result<Output> {
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn()?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(text.as_bytes()).await?;

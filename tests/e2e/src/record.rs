@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn saves_and_handovers_of_other_times_do_not_count() {
         let client = Seen { handovers: vec![(50, true), (150, true), (160, false), (1_000, true)], ..Seen::default() };
-        let saves = Saves { acknowledged: vec![50, 500, 1_000], retried: vec![(99, 1), (500, 2)], failed: vec![999, 1_001] };
+        let saves =
+            Saves { acknowledged: vec![50, 500, 1_000], retried: vec![(99, 1), (500, 2)], failed: vec![999, 1_001] };
         let verdict = judge(&[client], &saves, 0, SPAN, 500);
         assert_eq!((verdict.moves, verdict.reconnects), (1, 1));
         assert_eq!((verdict.saves, verdict.retried, verdict.failed), (1, 1, 1));

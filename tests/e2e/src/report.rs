@@ -28,7 +28,10 @@ impl Report {
         let broken = measured.broken();
         let during = &measured.during;
         let outcome = if broken.is_empty() {
-            Ok(format!("late {} ms at most (quiet {} ms), gap {} ms", during.late_max, measured.quiet.late_max, during.gap))
+            Ok(format!(
+                "late {} ms at most (quiet {} ms), gap {} ms",
+                during.late_max, measured.quiet.late_max, during.gap
+            ))
         } else {
             Err(anyhow::anyhow!("{}", broken.join("; ")))
         };
@@ -53,8 +56,19 @@ impl Report {
         }
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN).set_header([
-            "fault", "kind", "took", "clients interrupted", "longest gap", "late p50 / max", "quiet p50 / max", "moves / reconnects",
-            "saves", "retried", "failed", "backwards", "doubled",
+            "fault",
+            "kind",
+            "took",
+            "clients interrupted",
+            "longest gap",
+            "late p50 / max",
+            "quiet p50 / max",
+            "moves / reconnects",
+            "saves",
+            "retried",
+            "failed",
+            "backwards",
+            "doubled",
         ]);
         for Measured { fault, kind, quiet, during, ms } in &self.faults {
             table.add_row([

@@ -102,7 +102,13 @@ impl Stage {
         let end = self.crowd.now();
         let (clients, saves) = (self.crowd.seen(), self.writer.saves());
         let verdict = |from, to| judge(&clients, &saves, self.base, Span { from, to }, end);
-        Ok(Measured { fault: name.to_owned(), kind, quiet: verdict(from, start), during: verdict(start, end), ms: end - start })
+        Ok(Measured {
+            fault: name.to_owned(),
+            kind,
+            quiet: verdict(from, start),
+            during: verdict(start, end),
+            ms: end - start,
+        })
     }
 
     /// Waits until every client is live and knows every text that was acknowledged until now.
@@ -130,13 +136,22 @@ impl Measured {
         match kind {
             Kind::Planned => {
                 let limit = quiet.late_max + 250;
-                rule(during.interrupted == 0, format!("{} clients had no connection, up to {} ms", during.interrupted, during.gap));
-                rule(during.late_max <= limit, format!("a value was {} ms late, more than {limit} ms", during.late_max));
+                rule(
+                    during.interrupted == 0,
+                    format!("{} clients had no connection, up to {} ms", during.interrupted, during.gap),
+                );
+                rule(
+                    during.late_max <= limit,
+                    format!("a value was {} ms late, more than {limit} ms", during.late_max),
+                );
                 rule(during.failed == 0, format!("{} saves failed", during.failed));
                 rule(during.saves > 0, "nothing was saved meanwhile".to_owned());
             }
             Kind::Hard => {
-                rule(during.gap <= 1_000, format!("a client had no connection for {} ms, more than 1000 ms", during.gap));
+                rule(
+                    during.gap <= 1_000,
+                    format!("a client had no connection for {} ms, more than 1000 ms", during.gap),
+                );
                 rule(during.failed == 0, format!("{} saves failed", during.failed));
             }
             Kind::Database => {

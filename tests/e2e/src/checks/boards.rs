@@ -41,7 +41,9 @@ impl Trials {
                 continue;
             }
             match namespace {
-                "trial-install" => report.check("the operator killed in the middle of an install", self.install(&trial)).await,
+                "trial-install" => {
+                    report.check("the operator killed in the middle of an install", self.install(&trial)).await
+                }
                 "trial-image" => report.check("an image that does not exist", self.image(&trial)).await,
                 "trial-storage" => {
                     report.check("a storage class that does not exist", self.storage(&trial)).await;
@@ -79,14 +81,23 @@ impl Trials {
         trial.apply(&board("image", self.spec(json!({ "dashboard": { "image": image } })))).await?;
         let told = told(trial, "image", "ImageUnavailable", image).await?;
         trial.until("deployment app", AVAILABLE, |app| app["status"]["readyReplicas"] == 2).await?;
-        trial.args(&["patch", "board/image", "--type=json", "--patch", r#"[{"op":"remove","path":"/spec/dashboard/image"}]"#]).await?;
+        trial
+            .args(&[
+                "patch",
+                "board/image",
+                "--type=json",
+                "--patch",
+                r#"[{"op":"remove","path":"/spec/dashboard/image"}]"#,
+            ])
+            .await?;
         available(trial, "image", AVAILABLE).await?;
         Ok(told)
     }
 
     async fn storage(&self, trial: &Kubectl) -> Result<String> {
         let class = "does-not-exist";
-        let spec = json!({ "database": { "postgres": { "image": self.postgres_image, "storage": { "className": class } } } });
+        let spec =
+            json!({ "database": { "postgres": { "image": self.postgres_image, "storage": { "className": class } } } });
         trial.apply(&board("storage", spec)).await?;
         let told = told(trial, "storage", "StorageUnavailable", class).await?;
         // The class appears: that is the fix that needs no new Board.
@@ -129,8 +140,12 @@ impl Trials {
     /// The definition lets such a Board in only for the moment in which it is loosened; an operator that is older than the definition meets the same.
     async fn undecodable(&self, trial: &Kubectl) -> Result<String> {
         let definition = "customresourcedefinition/boards.tidemark.dev";
-        let strict = trial.get(definition).await?["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
-        let set = |schema: &Value| json!([{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec", "value": schema }]).to_string();
+        let strict =
+            trial.get(definition).await?["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+                .clone();
+        let set = |schema: &Value| {
+            json!([{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec", "value": schema }]).to_string()
+        };
         let loose = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
         trial.args(&["patch", definition, "--type=json", "--patch", &set(&loose)]).await?;
         let odd = board("odd", json!({ "database": { "postgres": {} }, "app": { "replicas": "two" } }));
@@ -173,7 +188,9 @@ impl Trials {
     async fn immutable(&self) -> Result<String> {
         let (kubectl, size) = (&self.kubectl, "/spec/database/postgres/storage/size");
         let before = kubectl.get("board tidemark").await?.pointer(size).context("the Board has no size")?.clone();
-        let patch = |size: &Value| json!({ "spec": { "database": { "postgres": { "storage": { "size": size } } } } }).to_string();
+        let patch = |size: &Value| {
+            json!({ "spec": { "database": { "postgres": { "storage": { "size": size } } } } }).to_string()
+        };
         let volume = kubectl.get("persistentvolumeclaim data-postgres-0").await?["metadata"]["uid"].clone();
         let set = kubectl.get("statefulset postgres").await?["metadata"]["uid"].clone();
         kubectl.args(&["patch", "board/tidemark", "--type=merge", "--patch", &patch(&json!("2Gi"))]).await?;
@@ -183,7 +200,10 @@ impl Trials {
         let told = told?;
         quiet.context("the operator goes round in circles")?;
         available(kubectl, "tidemark", TOLD).await?;
-        ensure!(kubectl.get("persistentvolumeclaim data-postgres-0").await?["metadata"]["uid"] == volume, "the volume is another one");
+        ensure!(
+            kubectl.get("persistentvolumeclaim data-postgres-0").await?["metadata"]["uid"] == volume,
+            "the volume is another one"
+        );
         ensure!(kubectl.get("statefulset postgres").await?["metadata"]["uid"] == set, "the StatefulSet is another one");
         Ok(told)
     }
@@ -211,7 +231,8 @@ fn refused() -> [(&'static str, Value, &'static str); 5] {
 }
 
 fn board(name: &str, spec: Value) -> String {
-    json!({ "apiVersion": "tidemark.dev/v1alpha1", "kind": "Board", "metadata": { "name": name }, "spec": spec }).to_string()
+    json!({ "apiVersion": "tidemark.dev/v1alpha1", "kind": "Board", "metadata": { "name": name }, "spec": spec })
+        .to_string()
 }
 
 /// Waits for the condition `Degraded` with this reason, whose message names this; gives the message.

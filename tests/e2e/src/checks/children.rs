@@ -28,8 +28,16 @@ const EDITS: [Edit; 8] = [
         patch: r#"{"spec":{"selector":{"app.kubernetes.io/name":"nobody"}}}"#,
         pointer: "/spec/selector/app.kubernetes.io~1name",
     },
-    Edit { child: "ingress/board", patch: r#"{"spec":{"ingressClassName":"nobody"}}"#, pointer: "/spec/ingressClassName" },
-    Edit { child: "poddisruptionbudget/dashboard", patch: r#"{"spec":{"maxUnavailable":0}}"#, pointer: "/spec/maxUnavailable" },
+    Edit {
+        child: "ingress/board",
+        patch: r#"{"spec":{"ingressClassName":"nobody"}}"#,
+        pointer: "/spec/ingressClassName",
+    },
+    Edit {
+        child: "poddisruptionbudget/dashboard",
+        patch: r#"{"spec":{"maxUnavailable":0}}"#,
+        pointer: "/spec/maxUnavailable",
+    },
     Edit {
         child: "serviceaccount/app",
         patch: r#"{"automountServiceAccountToken":true}"#,
@@ -49,11 +57,12 @@ pub async fn run(kubectl: &Kubectl, report: &mut Report) {
         report.check(&format!("{} edited by hand is put right", edit.child), edited(kubectl, &edit)).await;
         report.check(&format!("{} deleted comes back", edit.child), deleted(kubectl, &edit)).await;
     }
-    report.check("the Board is available after all that", async {
-        let took = available(kubectl, "tidemark", AVAILABLE).await?;
-        Ok(format!("{:.1} s", took.as_secs_f64()))
-    })
-    .await;
+    report
+        .check("the Board is available after all that", async {
+            let took = available(kubectl, "tidemark", AVAILABLE).await?;
+            Ok(format!("{:.1} s", took.as_secs_f64()))
+        })
+        .await;
 }
 
 /// Waits until a Board is available, with nothing on its way and nothing degraded.
@@ -62,11 +71,15 @@ pub async fn run(kubectl: &Kubectl, report: &mut Report) {
 /// When it is not in time.
 pub async fn available(kubectl: &Kubectl, board: &str, within: Duration) -> Result<Duration> {
     use crate::kubectl::condition;
-    let is = |board: &Value, kind, status: &str| condition(board, kind).is_some_and(|condition| condition["status"] == status);
+    let is = |board: &Value, kind, status: &str| {
+        condition(board, kind).is_some_and(|condition| condition["status"] == status)
+    };
     kubectl
         .until(&format!("board {board}"), within, |board| {
             let seen = board["status"]["observedGeneration"] == board["metadata"]["generation"];
-            seen && is(board, "Available", "True") && is(board, "Progressing", "False") && is(board, "Degraded", "False")
+            seen && is(board, "Available", "True")
+                && is(board, "Progressing", "False")
+                && is(board, "Degraded", "False")
         })
         .await
 }

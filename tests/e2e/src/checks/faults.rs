@@ -22,10 +22,13 @@ const FRESH: Duration = Duration::from_secs(5);
 /// When a deed cannot be done, or the system does not recover.
 pub async fn run(stage: &Stage, report: &mut Report) -> Result<()> {
     let kubectl = &stage.kubectl;
-    report.fault(stage.fault("kubectl delete pod, a dashboard", Kind::Planned, delete_one(kubectl, "dashboard", "")).await?);
+    report.fault(
+        stage.fault("kubectl delete pod, a dashboard", Kind::Planned, delete_one(kubectl, "dashboard", "")).await?,
+    );
     report.fault(stage.fault("kubectl delete pod, an app", Kind::Planned, delete_one(kubectl, "app", "")).await?);
     let force = "--grace-period=0 --force";
-    report.fault(stage.fault("delete --force, a dashboard", Kind::Hard, delete_one(kubectl, "dashboard", force)).await?);
+    report
+        .fault(stage.fault("delete --force, a dashboard", Kind::Hard, delete_one(kubectl, "dashboard", force)).await?);
     report.fault(stage.fault("SIGKILL from the node, a dashboard", Kind::Hard, kill_one(kubectl, "dashboard")).await?);
     for (from, to) in [(2, 1), (1, 2), (2, 4), (4, 2)] {
         let name = format!("kubectl scale board, {from} -> {to}");
@@ -104,11 +107,12 @@ async fn database(stage: &Stage, report: &mut Report) -> Result<()> {
         })
         .await?;
     report.fault(measured);
-    report.check("fresh within 5 s of the database's return", async {
-        ensure!(fresh.get() <= FRESH, "{:.1} s", fresh.get().as_secs_f64());
-        Ok(format!("{:.1} s", fresh.get().as_secs_f64()))
-    })
-    .await;
+    report
+        .check("fresh within 5 s of the database's return", async {
+            ensure!(fresh.get() <= FRESH, "{:.1} s", fresh.get().as_secs_f64());
+            Ok(format!("{:.1} s", fresh.get().as_secs_f64()))
+        })
+        .await;
     report.check("every acknowledged text is stored, once", stored(stage)).await;
     Ok(())
 }
@@ -118,7 +122,8 @@ async fn stored(stage: &Stage) -> Result<String> {
     let ids = stage.writer.ids();
     let list = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
     let sql = format!("SELECT count(*) FROM tidemark.texts WHERE id IN ({list})");
-    let psql = ["exec", "postgres-0", "--", "psql", "-h", "127.0.0.1", "-U", "tidemark", "-d", "tidemark", "-tAc", &sql];
+    let psql =
+        ["exec", "postgres-0", "--", "psql", "-h", "127.0.0.1", "-U", "tidemark", "-d", "tidemark", "-tAc", &sql];
     let found = stage.kubectl.args(&psql).await?;
     ensure!(found.trim() == ids.len().to_string(), "{} of {}", found.trim(), ids.len());
     Ok(format!("{} texts", ids.len()))
@@ -141,14 +146,16 @@ async fn one(kubectl: &Kubectl, deployment: &str) -> Result<String> {
 /// Waits until a Deployment has what it wants, and nothing else is left of it.
 async fn replaced(kubectl: &Kubectl, deployment: &str) -> Result<()> {
     kubectl.run(&format!("rollout status deployment/{deployment} --timeout=120s")).await?;
-    let wanted = kubectl.get(&format!("deployment {deployment}")).await?["spec"]["replicas"].as_u64().unwrap_or(1) as usize;
+    let wanted =
+        kubectl.get(&format!("deployment {deployment}")).await?["spec"]["replicas"].as_u64().unwrap_or(1) as usize;
     let pods = format!("pods --selector=app.kubernetes.io/name={deployment}");
     kubectl.until(&pods, REPLACED, |pods| items(pods).count() == wanted && items(pods).all(ready)).await?;
     Ok(())
 }
 
 fn ready(pod: &serde_json::Value) -> bool {
-    pod["metadata"]["deletionTimestamp"].is_null() && condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
 }
 
 fn restarts(pod: &serde_json::Value) -> u64 {

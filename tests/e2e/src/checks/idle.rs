@@ -21,7 +21,11 @@ pub async fn run(kubectl: &Kubectl) -> Result<String> {
     let before = versions(kubectl).await?;
     sleep(IDLE).await;
     let after = versions(kubectl).await?;
-    let written: Vec<_> = after.iter().filter(|(name, version)| before.get(*name) != Some(version)).map(|(name, _)| name.as_str()).collect();
+    let written: Vec<_> = after
+        .iter()
+        .filter(|(name, version)| before.get(*name) != Some(version))
+        .map(|(name, _)| name.as_str())
+        .collect();
     ensure!(written.is_empty(), "written: {}", written.join(", "));
     Ok(format!("{} objects", after.len()))
 }

@@ -62,8 +62,10 @@ async fn redirected(plain: &Uri, base: &Uri) -> Result<String> {
 
 async fn internal(kubectl: &Kubectl) -> Result<String> {
     let services = kubectl.get("services").await?;
-    let open: Vec<_> =
-        items(&services).filter(|service| service["spec"]["type"] != "ClusterIP").map(|service| &service["metadata"]["name"]).collect();
+    let open: Vec<_> = items(&services)
+        .filter(|service| service["spec"]["type"] != "ClusterIP")
+        .map(|service| &service["metadata"]["name"])
+        .collect();
     ensure!(open.is_empty(), "{open:?} can be reached from outside");
     Ok(format!("{} Services, all ClusterIP", items(&services).count()))
 }
@@ -71,7 +73,9 @@ async fn internal(kubectl: &Kubectl) -> Result<String> {
 /// The head of an answer, redirects not followed.
 async fn curl(args: &[&str]) -> Result<String> {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--max-time", "10", "--output", "/dev/null", "--dump-header", "-"]).args(args);
+    command
+        .args(["--silent", "--show-error", "--max-time", "10", "--output", "/dev/null", "--dump-header", "-"])
+        .args(args);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8(output.stdout)?)
