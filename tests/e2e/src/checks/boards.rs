@@ -28,32 +28,49 @@ pub struct Trials {
     pub postgres_image: String,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Trial {
+    Install,
+    Image,
+    Storage,
+    Secret,
+    Decode,
+}
+
+const TRIALS: [(Trial, &str); 5] = [
+    (Trial::Install, "the operator killed in the middle of an install"),
+    (Trial::Image, "an image that does not exist"),
+    (Trial::Storage, "a storage class that does not exist"),
+    (Trial::Secret, "a Secret that does not exist"),
+    (Trial::Decode, "a Board that does not decode"),
+];
+
 impl Trials {
     /// Runs all of them; removes the namespaces that they make.
     pub async fn run(&self, report: &mut Report) {
         for (what, spec, words) in refused() {
             report.check(&format!("refused: {what}"), self.refused(spec, words)).await;
         }
-        for namespace in ["trial-install", "trial-image", "trial-storage", "trial-secret", "trial-decode"] {
-            let trial = self.kubectl.within(namespace);
-            if let Err(error) = trial.run(&format!("create namespace {namespace}")).await {
-                report.check(namespace, async { Err(error) }).await;
-                continue;
-            }
-            match namespace {
-                "trial-install" => {
-                    report.check("the operator killed in the middle of an install", self.install(&trial)).await
-                }
-                "trial-image" => report.check("an image that does not exist", self.image(&trial)).await,
-                "trial-storage" => {
-                    report.check("a storage class that does not exist", self.storage(&trial)).await;
-                }
-                "trial-secret" => report.check("a Secret that does not exist", self.secret(&trial)).await,
-                _ => report.check("a Board that does not decode", self.undecodable(&trial)).await,
-            }
-            let _ = trial.run(&format!("delete namespace {namespace} --wait=false")).await;
+        for (trial, what) in TRIALS {
+            report.check(what, self.trial(trial)).await;
         }
         report.check("an immutable field changed", self.immutable()).await;
+    }
+
+    /// Runs one of them in a namespace of its own.
+    async fn trial(&self, trial: Trial) -> Result<String> {
+        let namespace = format!("trial-{trial:?}").to_lowercase();
+        let kubectl = self.kubectl.within(&namespace);
+        kubectl.run(&format!("create namespace {namespace}")).await?;
+        let outcome = match trial {
+            Trial::Install => self.install(&kubectl).await,
+            Trial::Image => self.image(&kubectl).await,
+            Trial::Storage => self.storage(&kubectl).await,
+            Trial::Secret => self.secret(&kubectl).await,
+            Trial::Decode => self.undecodable(&kubectl).await,
+        };
+        kubectl.run(&format!("delete namespace {namespace} --wait=false")).await?;
+        outcome
     }
 
     async fn refused(&self, spec: Value, words: &str) -> Result<String> {
