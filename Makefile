@@ -21,7 +21,9 @@ IMAGE_FROM ?= $(if $(filter Linux,$(shell uname -s)),host,source)
 export KIND_NODE_IMAGE ?= kindest/node:v1.35.4
 TRAEFIK_IMAGE ?= traefik:v3.7.11
 POSTGRES_IMAGE ?= postgres:18.4
-PROMETHEUS_IMAGE ?= prom/prometheus:v3.7.3
+PROMETHEUS_IMAGE ?= prom/prometheus:v3.15.0
+# k8s/dev/monitoring-without-discovery is for a Prometheus that was built without the discovery of pods, as Debian's.
+MONITORING ?= k8s/dev/monitoring
 TLS := .tidemark/tls
 CLUSTER := k8s/dev/cluster
 KUBECTL := kubectl --context kind-tidemark
@@ -111,7 +113,7 @@ deploy-ingress: certificate
 deploy-monitoring: ## Prometheus and Grafana on the cluster
 	$(say) 'monitoring'
 	@$(CLUSTER) load $(PROMETHEUS_IMAGE)
-	@$(KUBECTL) kustomize k8s/dev/monitoring | sed "s|image: prom/prometheus:.*|image: $(PROMETHEUS_IMAGE)|" | $(KUBECTL) apply -f -
+	@$(KUBECTL) kustomize $(MONITORING) | sed "s|image: prom/prometheus:.*|image: $(PROMETHEUS_IMAGE)|" | $(KUBECTL) apply -f -
 	@$(KUBECTL) --namespace monitoring rollout status deployment/prometheus --timeout=120s
 
 grafana: deploy-monitoring ## the dashboard, on http://localhost:3001

@@ -211,7 +211,7 @@ impl Trials {
         let volume = kubectl.get("persistentvolumeclaim data-postgres-0").await?["metadata"]["uid"].clone();
         let set = kubectl.get("statefulset postgres").await?["metadata"]["uid"].clone();
         kubectl.args(&["patch", "board/tidemark", "--type=merge", "--patch", &patch(&json!("2Gi"))]).await?;
-        let told = told(kubectl, "tidemark", "ImmutableField", "size").await;
+        let told = told(kubectl, "tidemark", "ImmutableField", "2Gi").await;
         let quiet = super::idle::run(kubectl).await;
         kubectl.args(&["patch", "board/tidemark", "--type=merge", "--patch", &patch(&before)]).await?;
         let told = told?;
