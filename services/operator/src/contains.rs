@@ -1,12 +1,15 @@
 //! Whether a live object already has everything that would be applied.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// Whether `live` has all of `wanted`. The API server adds fields (defaults, status, what others own), so maps may have more; lists must have the same length
-/// and order. When in doubt this says no: applying what is there already is no write for the API server.
+use crate::quantity;
+
+/// Whether `live` has all of `wanted`. The API server adds fields (defaults, status, what others own), so maps may have more; lists must have the
+/// same length and order. When in doubt this says no: applying what is there already is no write for the API server.
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
+            Some(Value::Object(live)) if key == "requests" || key == "limits" => same_amounts(live, wanted),
             Some(live) => contains(live, wanted),
             // The API server drops what is empty.
             None => is_empty(wanted),
@@ -16,6 +19,17 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
         }
         (live, wanted) => live == wanted,
     }
+}
+
+/// The API server writes amounts in its own way: `0.05` comes back as `50m`.
+fn same_amounts(live: &Map<String, Value>, wanted: &Value) -> bool {
+    let amount = |value: &Value| value.as_str().and_then(quantity::parse);
+    wanted.as_object().is_some_and(|wanted| {
+        wanted.iter().all(|(name, wanted)| {
+            live.get(name)
+                .is_some_and(|live| live == wanted || (amount(live).is_some() && amount(live) == amount(wanted)))
+        })
+    })
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -49,5 +63,15 @@ mod tests {
         ] {
             assert!(!contains(&live, &other), "{other}");
         }
+    }
+
+    #[test]
+    fn amounts_are_the_same_however_they_are_written() {
+        let live = json!({"resources": {"requests": {"cpu": "50m", "memory": "1Gi"}}});
+        let wanted = |cpu, memory| json!({"resources": {"requests": {"cpu": cpu, "memory": memory}}});
+        assert!(contains(&live, &wanted("0.05", "1024Mi")));
+        assert!(!contains(&live, &wanted("0.06", "1Gi")));
+        assert!(!contains(&live, &wanted("50m", "")));
+        assert!(!contains(&live, &json!({"resources": {"requests": {"disk": "1"}}})));
     }
 }

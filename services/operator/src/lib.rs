@@ -1,6 +1,7 @@
 //! Turns a [`board::Board`] into a running stack, keeps it so, and tells how it is.
 //!
-//! [`controller`] says when, [`reconcile`] what: five steps, a file each. A Board runs on when the operator is away; nothing but changes waits for it.
+//! [`controller`] says when, [`reconcile`] what: five steps, a file each. A Board runs on when the operator is away; nothing but changes waits for
+//! it.
 
 pub mod backoff;
 pub mod board;

@@ -1,8 +1,8 @@
 //! The fourth step: makes the cluster hold what was built, and removes what is no longer wanted. Holds a client.
 //!
-//! Children are applied on the server side, by one field manager, with force: what the operator sets it owns, whoever wrote it before. An object that holds
-//! everything already is left out: it carries a hash of what was applied last in an annotation, so a field that is no longer wanted is noticed by the hash, and
-//! a hand edit by comparing. Where the comparison is too strict (`0.5` comes back as `500m`), an apply without a change is sent, which writes nothing.
+//! Children are applied on the server side, by one field manager, with force: what the operator sets it owns, whoever wrote it before. An object that
+//! holds everything already is left out: it carries a hash of what was applied last in an annotation, so a field that is no longer wanted is noticed
+//! by the hash, and a hand edit by comparing. Where the comparison is too strict, an apply without a change is sent, which writes nothing.
 
 use std::marker::PhantomData;
 
@@ -149,8 +149,8 @@ impl Run<'_> {
         }
     }
 
-    /// Applies all children of one kind, then removes those that are not wanted any more. A migration of before is such an orphan, a budget of a service that
-    /// was scaled to one, the database of a Board that has another one now (its volume stays).
+    /// Applies all children of one kind, then removes those that are not wanted any more. A migration of before is such an orphan, a budget of a
+    /// service that was scaled to one, the database of a Board that has another one now (its volume stays).
     async fn all<K: Child>(&mut self, wanted: Vec<K>, live: &[K]) -> Vec<K> {
         let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
         let owner = self.owner;

@@ -1,5 +1,5 @@
-//! From a Board to its running children, in five steps, a file each: [`dereference`] -> [`validate`] -> [`build`] -> [`apply`] -> [`update_status`]. Only the
-//! first and the last two hold a client. Nothing is assumed about why a reconcile runs: every one looks at everything.
+//! From a Board to its running children, in five steps, a file each: [`dereference`] -> [`validate`] -> [`build`] -> [`apply`] -> [`update_status`].
+//! Only the first and the last two hold a client. Nothing is assumed about why a reconcile runs: every one looks at everything.
 
 pub mod apply;
 pub mod build;

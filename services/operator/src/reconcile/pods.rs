@@ -1,7 +1,7 @@
 //! What pods tell about what is wrong. Pure.
 //!
-//! A pod that fails goes back and forth between states (an image is tried, then waited for). The sentences leave out what changes with it, so that the status
-//! is written once and not every few seconds.
+//! A pod that fails goes back and forth between states (an image is tried, then waited for). The sentences leave out what changes with it, so that
+//! the status is written once and not every few seconds.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;

@@ -22,8 +22,8 @@ pub struct Prepared;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied;
 
-/// Every child but the database's Secret, which follows rules of its own. Who handles them takes them apart without `..`, so that a new kind cannot be
-/// forgotten.
+/// Every child but the database's Secret, which follows rules of its own. Who handles them takes them apart without `..`, so that a new kind cannot
+/// be forgotten.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are named after their kinds")]
 pub struct Resources<Step> {

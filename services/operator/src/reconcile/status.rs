@@ -125,7 +125,7 @@ fn progressing(resources: &Resources<Applied>, problems: &[Problem]) -> Says {
         resources.deployments.iter().filter(|live| rolls(live)).map(ResourceExt::name_any).collect();
     rolling.extend(resources.stateful_sets.iter().filter(|live| database_rolls(live)).map(ResourceExt::name_any));
     if rolling.is_empty() {
-        says(false, "Settled", "everything runs as the Board says".to_owned())
+        says(false, "Settled", "no change is under way".to_owned())
     } else {
         says(true, "RollingOut", format!("rolling out {}", rolling.join(", ")))
     }
@@ -196,7 +196,7 @@ fn rolls(live: &Deployment) -> bool {
 
 fn database_rolls(live: &StatefulSet) -> bool {
     let Some(status) = &live.status else { return true };
-    status.observed_generation < live.metadata.generation || status.updated_replicas.unwrap_or(0) < status.replicas
+    status.observed_generation < live.metadata.generation || status.current_revision != status.update_revision
 }
 
 /// Where users find the Board; unknown without a host.

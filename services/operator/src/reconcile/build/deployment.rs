@@ -21,7 +21,8 @@ use crate::{
     reconcile::{resources::named, validate::Valid},
 };
 
-/// How long a pod that ends still serves, so that endpoints and the ingress learn of it: Traefik alone may take 2 s. It counts inside the grace period.
+/// How long a pod that ends still serves, so that endpoints and the ingress learn of it: Traefik alone may take 2 s. It counts inside the grace
+/// period.
 const PRE_STOP: i64 = 5;
 /// The app answers every request within 10 s, and stops its own tasks within 2 s after that.
 const APP_FINISH: i64 = 10;
@@ -29,8 +30,8 @@ const APP_FINISH: i64 = 10;
 const APP_MARGIN: i64 = 5;
 /// A dashboard ends at most 4 s after its window; the rest is for a slow machine.
 const DASHBOARD_MARGIN: i64 = 10;
-/// A new pod counts only after so long: a version that falls over in its first seconds stops the rollout, not the service. Longer would only stretch the time
-/// in which a rollout runs twice as many dashboards; endpoints need no more, because the old pods serve on during [`PRE_STOP`].
+/// A new pod counts only after so long: a version that falls over in its first seconds stops the rollout, not the service. Longer would only stretch
+/// the time in which a rollout runs twice as many dashboards; endpoints need no more, because the old pods serve on during [`PRE_STOP`].
 const MIN_READY: i32 = 3;
 /// How many old templates are kept to go back to.
 const HISTORY: i32 = 5;
@@ -82,8 +83,8 @@ pub fn dashboard(valid: &Valid, config_hash: &str) -> Deployment {
     deployment(valid, service, config_hash)
 }
 
-/// Before the migration is done: the Deployment with the pod template that it has today, so that it is still scaled and healed. `None` if it does not exist:
-/// a service of this version must not start yet.
+/// Before the migration is done: the Deployment with the pod template that it has today, so that it is still scaled and healed. `None` if it does not
+/// exist: a service of this version must not start yet.
 pub fn as_today(mut wanted: Deployment, live: &[Deployment]) -> Option<Deployment> {
     let live = named(live, wanted.metadata.name.as_deref()?)?.spec.as_ref()?;
     let spec = wanted.spec.as_mut()?;

@@ -21,14 +21,15 @@ use crate::{
     reconcile::{dereference::Seen, resources::named, validate::Valid},
 };
 
-/// Where the claim is mounted: the directory that images since 18 declare as their volume. Images before 18 declare `data` below it, and container runtimes then
-/// put an anonymous volume there, which goes with the container; so the data must not be in `data` or below.
+/// Where the claim is mounted: the directory that images since 18 declare as their volume. Images before 18 declare `data` below it, and container
+/// runtimes then put an anonymous volume there, which goes with the container; so the data must not be in `data` or below.
 const MOUNT: &str = "/var/lib/postgresql";
 /// On the claim for every image; not the mount itself, which may hold `lost+found`.
 const PGDATA: &str = "/var/lib/postgresql/pgdata";
 /// The user `postgres` of the official images that are based on Debian.
 const USER: i64 = 999;
-/// The images stop by SIGINT: clients are cut and a checkpoint is written, which takes as long as the disk takes. No preStop: it would only make the outage longer.
+/// The images stop by SIGINT: clients are cut and a checkpoint is written, which takes as long as the disk takes. No preStop: it would only make the
+/// outage longer.
 const GRACE: i64 = 60;
 const DEFAULTS: pod::Defaults = pod::Defaults { cpu: "100m", memory: "128Mi", memory_limit: "1Gi" };
 /// Shared memory of parallel queries; a container's own 64 MB are soon used up.
@@ -82,14 +83,15 @@ fn refused(wanted: &Storage, there: &PersistentVolumeClaimSpec) -> Option<Proble
     let smaller = quantity::parse(&there.size.0) < quantity::parse(&wanted.size.0);
     let other_class = wanted.class_name.is_some() && wanted.class_name != there.class_name;
     (smaller || other_class).then(|| {
-        let class = |storage: &Storage| storage.class_name.clone().unwrap_or_else(|| "the default class".to_owned());
+        let say = |storage: &Storage| {
+            let class = storage.class_name.as_ref().map(|class| format!(" of the class {class}"));
+            format!("{}{}", storage.size.0, class.unwrap_or_default())
+        };
         let message = format!(
-            "the volume claim {CLAIM} has {} of {} and the Board wants {} of {}, which a volume cannot become; nothing was changed: set \
-             spec.database.postgres.storage back, or make a new Board and move the data",
-            there.size.0,
-            class(&there),
-            wanted.size.0,
-            class(wanted),
+            "the volume claim {CLAIM} has {} and the Board wants {}, which a volume cannot become; nothing was changed: delete the Board and make it \
+             again with what the claim has (volume and Secret stay), or move the data to a new Board",
+            say(&there),
+            say(wanted),
         );
         Problem::new(Reason::ImmutableField, message)
     })

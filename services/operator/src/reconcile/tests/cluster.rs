@@ -56,6 +56,11 @@ impl Cluster {
         cluster
     }
 
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        self.context.client.clone()
+    }
+
     /// Puts an object there.
     pub fn put(&self, path: &str, object: Value) {
         self.state.lock().unwrap().objects.insert(path.to_owned(), object);

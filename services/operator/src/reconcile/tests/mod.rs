@@ -4,10 +4,14 @@ mod cluster;
 mod conditions;
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use self::cluster::{BOARDS, Cluster, board_path};
 use super::*;
-use crate::fixtures::{harbor, owners, pod_labels};
+use crate::{
+    controller::wait_for_crd,
+    fixtures::{harbor, owners, pod_labels},
+};
 
 const HARBOR: &str = "/apis/tidemark.dev/v1alpha1/namespaces/quay/boards/harbor";
 const JOBS: &str = "/apis/batch/v1/namespaces/quay/jobs";
@@ -88,7 +92,7 @@ async fn an_installed_board_says_so_and_is_never_written_again() {
     let wanted = json!({
         "conditions": [
             condition("Available", "True", "Serving", "users are served"),
-            condition("Progressing", "False", "Settled", "everything runs as the Board says"),
+            condition("Progressing", "False", "Settled", "no change is under way"),
             condition("Degraded", "False", "AsExpected", "nothing is wrong"),
         ],
         "observedGeneration": 3,
@@ -119,9 +123,38 @@ async fn a_child_that_is_edited_or_deleted_comes_back_alone() {
 }
 
 #[tokio::test]
+async fn a_setting_that_is_taken_out_of_the_board_is_applied_although_the_rest_is_there() {
+    let cluster = installed(json!({"telemetry": {"otlpEndpoint": "http://collector:4318"}})).await;
+    cluster.edit(HARBOR, |board| board["spec"]["telemetry"] = json!({}));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(writes[..3], ["PATCH configmaps/config", "PATCH deployments/app", "PATCH deployments/dashboard"]);
+}
+
+#[tokio::test]
+async fn a_cluster_without_the_crd_makes_the_operator_unready_with_the_command_that_helps() {
+    let (cluster, readiness, stop) =
+        (Cluster::with(&harbor(json!({}))), runtime::Readiness::default(), CancellationToken::new());
+    let ready = readiness.condition("crd");
+    let (client, stopped) = (cluster.client(), stop.clone());
+    let waiting = tokio::spawn(async move { wait_for_crd(&client, &ready, &stopped).await });
+    let said = async {
+        while !readiness.report().1.contains("kubectl apply --server-side -f k8s/crds") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), said).await.unwrap();
+    assert!(!readiness.report().0);
+    stop.cancel();
+    assert!(!waiting.await.unwrap());
+}
+
+#[tokio::test]
 async fn what_is_not_wanted_any_more_goes_but_neither_the_secret_nor_what_belongs_to_others() {
     let cluster = installed(json!({})).await;
-    let job = |owners: Value| json!({"metadata": {"name": "old", "uid": "1", "labels": pod_labels("migrate"), "ownerReferences": owners}, "spec": {"template": {}}});
+    let job = |owners: Value| {
+        let metadata = json!({"name": "old", "uid": "1", "labels": pod_labels("migrate"), "ownerReferences": owners});
+        json!({"metadata": metadata, "spec": {"template": {}}})
+    };
     let others = json!([{"apiVersion": "v1", "kind": "Board", "name": "harbor", "uid": "uid-of-another"}]);
     cluster.put(&format!("{JOBS}/old"), job(owners()));
     let mut copied = job(others);
