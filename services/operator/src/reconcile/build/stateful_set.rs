@@ -88,8 +88,8 @@ fn refused(wanted: &Storage, there: &PersistentVolumeClaimSpec) -> Option<Proble
             format!("{}{}", storage.size.0, class.unwrap_or_default())
         };
         let message = format!(
-            "the volume claim {CLAIM} has {} and the Board wants {}, which a volume cannot become; nothing was changed: delete the Board and make it \
-             again with what the claim has (volume and Secret stay), or move the data to a new Board",
+            "the volume claim {CLAIM} has {} and the Board wants {}, which a volume cannot become; nothing was changed: set \
+             spec.database.postgres.storage to what the claim has, or move the data to a new Board",
             say(&there),
             say(wanted),
         );
