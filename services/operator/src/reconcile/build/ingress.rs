@@ -14,7 +14,8 @@ use crate::{
 /// The way in.
 pub fn ingress(valid: &Valid) -> Ingress {
     let (spec, host) = (&valid.spec.ingress, &valid.spec.host);
-    let paths = vec![path("/ws", "Exact", DASHBOARD), path("/events", "Exact", DASHBOARD), path("/", "Prefix", APP)];
+    // All of one type: Traefik takes the rule with the longest text first, and there `Path(`/ws`)` of an exact one is shorter than `PathPrefix(`/`)`.
+    let paths = vec![path("/ws", DASHBOARD), path("/events", DASHBOARD), path("/", APP)];
     let mut metadata = meta::owned(valid, BOARD, BOARD);
     metadata.annotations = Some(spec.annotations.clone()).filter(|annotations| !annotations.is_empty());
     Ingress {
@@ -31,12 +32,12 @@ pub fn ingress(valid: &Valid) -> Ingress {
     }
 }
 
-fn path(path: &str, path_type: &str, service: &str) -> HTTPIngressPath {
+fn path(path: &str, service: &str) -> HTTPIngressPath {
     let port = ServiceBackendPort { number: Some(80), ..ServiceBackendPort::default() };
     let service = IngressServiceBackend { name: service.to_owned(), port: Some(port) };
     HTTPIngressPath {
         path: Some(path.to_owned()),
-        path_type: path_type.to_owned(),
+        path_type: "Prefix".to_owned(),
         backend: IngressBackend { service: Some(service), ..IngressBackend::default() },
     }
 }

@@ -180,7 +180,7 @@ fn the_ingress_leads_live_connections_to_the_dashboards_and_the_rest_to_the_app(
     let ingress = plan(json!({"host": "harbor.example", "ingress": ingress})).ingresses;
     let mut with_annotation = metadata("board", "board");
     with_annotation["annotations"] = annotation;
-    let path = |path, kind, service| json!({"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": {"number": 80}}}});
+    let path = |path, service| json!({"path": path, "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}}});
     let wanted = json!([{
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
@@ -188,7 +188,7 @@ fn the_ingress_leads_live_connections_to_the_dashboards_and_the_rest_to_the_app(
         "spec": {
             "ingressClassName": "traefik",
             "rules": [{"host": "harbor.example", "http": {"paths": [
-                path("/ws", "Exact", "dashboard"), path("/events", "Exact", "dashboard"), path("/", "Prefix", "app")
+                path("/ws", "dashboard"), path("/events", "dashboard"), path("/", "app")
             ]}}],
             "tls": [{"hosts": ["harbor.example"], "secretName": "certificate"}]
         }
