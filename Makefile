@@ -108,6 +108,7 @@ deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingre
 		--set database.postgres.image=$(POSTGRES_IMAGE) --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) \
 		--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
 	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Available --timeout=180s
+	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Progressing=False --timeout=180s
 	@$(KUBECTL) --namespace $(NAMESPACE) get boards
 
 deploy-ingress: certificate

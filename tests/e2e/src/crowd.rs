@@ -26,9 +26,9 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Connects this many clients to one feed whose value is `{"count": n}`.
-    pub fn connect(size: usize, target: &Target, feed: &'static str) -> Self {
-        let (tracker, token, began) = (TaskTracker::new(), CancellationToken::new(), Instant::now());
+    /// Connects this many clients to one feed whose value is `{"count": n}`; `began` is the start of the clock.
+    pub fn connect(size: usize, target: &Target, feed: &'static str, began: Instant) -> Self {
+        let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
         let clients: Vec<_> = (0..size).map(|_| Arc::new(Mutex::new(Seen::default()))).collect();
         for seen in &clients {
             let (seen, token) = (Arc::clone(seen), token.clone());
@@ -43,11 +43,6 @@ impl Crowd {
             });
         }
         Self { clients, tracker, token, began }
-    }
-
-    /// The start of the clock.
-    pub fn began(&self) -> Instant {
-        self.began
     }
 
     /// The time on the crowd's clock, ms.

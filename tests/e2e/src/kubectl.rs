@@ -62,7 +62,15 @@ impl Kubectl {
     /// # Errors
     /// With the API server's words.
     pub async fn apply(&self, manifest: &str) -> Result<String> {
-        let output = self.output(&["apply", "-f", "-"], Some(manifest)).await?;
+        self.input(&["apply", "-f", "-"], manifest).await
+    }
+
+    /// Runs `kubectl` with something to read.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub async fn input(&self, args: &[&str], input: &str) -> Result<String> {
+        let output = self.output(args, Some(input)).await?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8(output.stdout)?)
     }

@@ -42,6 +42,9 @@ struct Args {
     /// Texts saved per second.
     #[arg(long, default_value_t = 10)]
     rate: u32,
+    /// Of the faults, only those whose name has these words.
+    #[arg(long, value_name = "WORDS")]
+    fault: Option<String>,
     /// Only these parts; all of them if none is named.
     #[arg(value_enum)]
     parts: Vec<Part>,
@@ -68,7 +71,7 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Part::Faults) {
         let stage = Stage::open(kubectl.clone(), &args.url, &args.ca, args.clients, args.rate).await?;
-        let outcome = faults::run(&stage, &mut report).await;
+        let outcome = faults::run(&stage, args.fault.as_deref(), &mut report).await;
         stage.close().await;
         outcome?;
     }

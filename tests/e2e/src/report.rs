@@ -35,7 +35,7 @@ impl Report {
         } else {
             Err(anyhow::anyhow!("{}", broken.join("; ")))
         };
-        self.tell(&measured.fault, measured.ms as f64 / 1e3, outcome);
+        self.tell(&measured.fault.name, measured.ms as f64 / 1e3, outcome);
         self.faults.push(measured);
     }
 
@@ -70,10 +70,10 @@ impl Report {
             "backwards",
             "doubled",
         ]);
-        for Measured { fault, kind, quiet, during, ms } in &self.faults {
+        for Measured { fault, quiet, during, ms } in &self.faults {
             table.add_row([
-                fault.clone(),
-                match kind {
+                fault.name.clone(),
+                match fault.kind {
                     Kind::Planned => "planned",
                     Kind::Hard => "hard",
                     Kind::Database => "database",

@@ -1,6 +1,9 @@
 //! Where faults happen: the cluster, the crowd that watches it, and the writer that saves. One fault after the other, each after a quiet stretch.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use http::Uri;
@@ -31,21 +34,32 @@ const FEED: &str = "texts";
 pub struct Stage {
     /// The Board's namespace.
     pub kubectl: Kubectl,
-    /// Who watches.
-    pub crowd: Crowd,
     /// Who saves.
     pub writer: Writer,
+    target: Target,
+    clients: usize,
     /// The count before the first save.
-    pub base: u64,
+    base: u64,
+    /// The start of the clock that all times are measured with.
+    began: Instant,
+}
+
+/// Something that is done to the system, and what its rules are.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// What is done.
+    pub name: String,
+    /// What is expected.
+    pub kind: Kind,
+    /// Whether it takes connections away, so that it shows nothing unless some client changes its replica.
+    pub hits: bool,
 }
 
 /// A fault, measured.
 #[derive(Debug, Clone)]
 pub struct Measured {
     /// What was done.
-    pub fault: String,
-    /// What its rules are.
-    pub kind: Kind,
+    pub fault: Fault,
     /// The stretch before it.
     pub quiet: Verdict,
     /// From its start until everybody was live and up to date again.
@@ -66,65 +80,69 @@ pub enum Kind {
 }
 
 impl Stage {
-    /// Connects the clients, waits until all of them know the count, and starts to save.
+    /// Reads the count and starts to save.
     ///
     /// # Errors
-    /// When the address or the authority cannot be used, or not all clients connect in time.
+    /// When the address or the authority cannot be used, or nobody tells the count in time.
     pub async fn open(kubectl: Kubectl, url: &Uri, authority: &Path, clients: usize, rate: u32) -> Result<Self> {
-        let (trust, url) = (Trust::with_ca(authority)?, url.to_string());
+        let (trust, url, began) = (Trust::with_ca(authority)?, url.to_string(), Instant::now());
         let target = Target::parse(&url, FEED)?.with_trust(trust.clone());
         let saver = Saver::new(&url, &trust)?;
-        let crowd = Crowd::connect(clients, &target, FEED);
-        crowd.all_know(0, SETTLE).await?;
-        let base = crowd.newest().context("nobody knows a count")?;
-        crowd.all_know(base, SETTLE).await?;
-        let writer = Writer::start(saver, rate, crowd.began());
-        Ok(Self { kubectl, crowd, writer, base })
+        let first = Crowd::connect(1, &target, FEED, began);
+        first.all_know(0, SETTLE).await?;
+        let base = first.newest().context("nobody knows a count")?;
+        first.leave().await;
+        Ok(Self { kubectl, writer: Writer::start(saver, rate, began), target, clients, base, began })
     }
 
-    /// Ends the saves, then the connections.
+    /// Ends the saves.
     pub async fn close(&self) {
         self.writer.finish().await;
-        self.crowd.leave().await;
     }
 
-    /// Measures what the crowd sees while something is done.
+    /// Measures what clients see while something is done. They are new ones, so that they are spread over all replicas.
     ///
     /// # Errors
     /// When the deed fails, or somebody does not recover.
-    pub async fn fault(&self, name: &str, kind: Kind, deed: impl Future<Output = Result<()>>) -> Result<Measured> {
-        self.settle().await?;
-        let from = self.crowd.now();
+    pub async fn fault(&self, fault: Fault, deed: impl AsyncFnOnce(&Crowd) -> Result<()>) -> Result<Measured> {
+        let crowd = Crowd::connect(self.clients, &self.target, FEED, self.began);
+        self.settle(&crowd).await.with_context(|| format!("before {}", fault.name))?;
+        let from = crowd.now();
         sleep(QUIET).await;
-        let start = self.crowd.now();
-        deed.await.with_context(|| name.to_owned())?;
-        self.settle().await.with_context(|| format!("after {name}"))?;
-        let end = self.crowd.now();
-        let (clients, saves) = (self.crowd.seen(), self.writer.saves());
+        let start = crowd.now();
+        deed(&crowd).await.with_context(|| fault.name.clone())?;
+        self.settle(&crowd).await.with_context(|| format!("after {}", fault.name))?;
+        let end = crowd.now();
+        let (clients, saves) = (crowd.seen(), self.writer.saves());
         let verdict = |from, to| judge(&clients, &saves, self.base, Span { from, to }, end);
-        Ok(Measured {
-            fault: name.to_owned(),
-            kind,
-            quiet: verdict(from, start),
-            during: verdict(start, end),
-            ms: end - start,
-        })
+        let measured = Measured { fault, quiet: verdict(from, start), during: verdict(start, end), ms: end - start };
+        crowd.leave().await;
+        Ok(measured)
     }
 
     /// Waits until every client is live and knows every text that was acknowledged until now.
     ///
     /// # Errors
     /// When that takes longer than a minute.
-    pub async fn settle(&self) -> Result<Duration> {
-        let due = self.base + self.writer.saves().acknowledged.len() as u64;
-        self.crowd.all_know(due, SETTLE).await
+    pub async fn settle(&self, crowd: &Crowd) -> Result<Duration> {
+        crowd.all_know(self.base + self.writer.saves().acknowledged.len() as u64, SETTLE).await
+    }
+
+    /// Waits until a text that was saved after now is acknowledged, and every client knows it; gives how long that took.
+    ///
+    /// # Errors
+    /// When that takes longer than a minute.
+    pub async fn fresh(&self, crowd: &Crowd) -> Result<Duration> {
+        let (from, stored) = (Instant::now(), self.writer.saves().acknowledged.len() as u64);
+        crowd.all_know(self.base + stored + 1, SETTLE).await?;
+        Ok(from.elapsed())
     }
 }
 
 impl Measured {
     /// What was broken, in words; empty if everything held.
     pub fn broken(&self) -> Vec<String> {
-        let Self { fault: _, kind, quiet, during, ms: _ } = self;
+        let Self { fault, quiet, during, ms: _ } = self;
         let mut broken = Vec::new();
         let mut rule = |holds: bool, text: String| {
             if !holds {
@@ -133,7 +151,8 @@ impl Measured {
         };
         rule(during.backwards == 0, format!("{} values ran backwards", during.backwards));
         rule(during.doubled == 0, format!("{} values came twice", during.doubled));
-        match kind {
+        rule(!fault.hits || during.moves + during.reconnects > 0, "nobody was connected to what was hit".to_owned());
+        match fault.kind {
             Kind::Planned => {
                 let limit = quiet.late_max + 250;
                 rule(

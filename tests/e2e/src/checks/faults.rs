@@ -1,13 +1,13 @@
 //! The faults: what is done to the system while a hundred clients watch and ten texts a second are saved.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
     kubectl::{Kubectl, condition, items, kill_from_node},
     report::Report,
-    stage::{Kind, Stage},
+    stage::{Fault, Kind, Stage},
 };
 
 /// Longest time for replicas to be replaced, with preStop and the drain window of the old ones.
@@ -16,33 +16,42 @@ const REPLACED: Duration = Duration::from_secs(120);
 /// How old values may be after the database is ready again.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// Runs all of them, one after the other.
+/// Runs all of them, one after the other, or only those whose name has these words.
 ///
 /// # Errors
 /// When a deed cannot be done, or the system does not recover.
-pub async fn run(stage: &Stage, report: &mut Report) -> Result<()> {
+pub async fn run(stage: &Stage, only: Option<&str>, report: &mut Report) -> Result<()> {
     let kubectl = &stage.kubectl;
-    report.fault(
-        stage.fault("kubectl delete pod, a dashboard", Kind::Planned, delete_one(kubectl, "dashboard", "")).await?,
-    );
-    report.fault(stage.fault("kubectl delete pod, an app", Kind::Planned, delete_one(kubectl, "app", "")).await?);
-    let force = "--grace-period=0 --force";
-    report
-        .fault(stage.fault("delete --force, a dashboard", Kind::Hard, delete_one(kubectl, "dashboard", force)).await?);
-    report.fault(stage.fault("SIGKILL from the node, a dashboard", Kind::Hard, kill_one(kubectl, "dashboard")).await?);
-    for (from, to) in [(2, 1), (1, 2), (2, 4), (4, 2)] {
-        let name = format!("kubectl scale board, {from} -> {to}");
-        report.fault(stage.fault(&name, Kind::Planned, scale(kubectl, to)).await?);
-    }
+    let wanted = |name: &str| only.is_none_or(|words| name.contains(words));
+    let mut run = async |name: &str, kind, hits, deed: Deed<'_>| -> Result<()> {
+        if wanted(name) {
+            let fault = Fault { name: name.to_owned(), kind, hits };
+            report.fault(stage.fault(fault, async |_| deed.await).await?);
+        }
+        Ok(())
+    };
     for deployment in ["dashboard", "app"] {
-        let name = format!("kubectl rollout restart, {deployment}");
-        report.fault(stage.fault(&name, Kind::Planned, restart(kubectl, deployment)).await?);
+        replaced(kubectl, deployment).await?;
     }
-    let worker = drainable(kubectl).await?;
-    report.fault(stage.fault("kubectl drain, a worker", Kind::Planned, drain(kubectl, &worker)).await?);
-    kubectl.run(&format!("uncordon {worker}")).await?;
-    database(stage, report).await
+    let (planned, hard, force) = (Kind::Planned, Kind::Hard, "--grace-period=0 --force");
+    run("delete pod, a dashboard", planned, true, Box::pin(delete_one(kubectl, "dashboard", ""))).await?;
+    run("delete pod, an app", planned, false, Box::pin(delete_one(kubectl, "app", ""))).await?;
+    run("delete --force, a dashboard", hard, true, Box::pin(delete_one(kubectl, "dashboard", force))).await?;
+    run("SIGKILL from the node, a dashboard", hard, true, Box::pin(kill_one(kubectl, "dashboard"))).await?;
+    for (from, to) in [(2, 1), (1, 2), (2, 4), (4, 2)] {
+        run(&format!("scale board, {from} -> {to}"), planned, to < from, Box::pin(scale(kubectl, to))).await?;
+    }
+    run("rollout restart, dashboard", planned, true, Box::pin(restart(kubectl, "dashboard"))).await?;
+    run("rollout restart, app", planned, false, Box::pin(restart(kubectl, "app"))).await?;
+    run("drain, a worker", planned, false, Box::pin(drain(kubectl))).await?;
+    if wanted("delete pod, postgres-0") {
+        database(stage, report).await?;
+    }
+    report.check("every acknowledged text is stored, once", stored(stage)).await;
+    Ok(())
 }
+
+type Deed<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// Deletes the first pod of a Deployment and waits until it is gone and replaced.
 async fn delete_one(kubectl: &Kubectl, deployment: &str, how: &str) -> Result<()> {
@@ -73,7 +82,8 @@ async fn restart(kubectl: &Kubectl, deployment: &str) -> Result<()> {
 }
 
 /// The PodDisruptionBudgets hold while the node is emptied: each Deployment keeps a ready replica.
-async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
+async fn drain(kubectl: &Kubectl) -> Result<()> {
+    let worker = drainable(kubectl).await?;
     let words = format!("drain {worker} --ignore-daemonsets --delete-emptydir-data --force --timeout=180s");
     let drained = kubectl.run(&words);
     let watched = async {
@@ -91,29 +101,31 @@ async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
         broken = watched => return broken,
     }
     replaced(kubectl, "dashboard").await?;
-    replaced(kubectl, "app").await
+    replaced(kubectl, "app").await?;
+    kubectl.run(&format!("uncordon {worker}")).await.map(drop)
 }
 
 /// The database's pod is deleted: sockets stay, acknowledged texts are there, and values are fresh soon after it is ready.
 async fn database(stage: &Stage, report: &mut Report) -> Result<()> {
     let kubectl = &stage.kubectl;
-    let fresh = std::cell::Cell::new(Duration::ZERO);
+    let mut fresh = Duration::MAX;
+    let fault = Fault { name: "delete pod, postgres-0".to_owned(), kind: Kind::Database, hits: false };
     let measured = stage
-        .fault("kubectl delete pod, postgres-0", Kind::Database, async {
+        .fault(fault, async |crowd| {
+            let old = uid(&kubectl.get("pod postgres-0").await?);
             kubectl.run("delete pod postgres-0").await?;
-            kubectl.until("pod postgres-0", REPLACED, ready).await?;
-            fresh.set(stage.settle().await?);
+            kubectl.until("pod postgres-0", REPLACED, |pod| ready(pod) && uid(pod) != old).await?;
+            fresh = stage.fresh(crowd).await?;
             Ok(())
         })
         .await?;
     report.fault(measured);
     report
         .check("fresh within 5 s of the database's return", async {
-            ensure!(fresh.get() <= FRESH, "{:.1} s", fresh.get().as_secs_f64());
-            Ok(format!("{:.1} s", fresh.get().as_secs_f64()))
+            ensure!(fresh <= FRESH, "{:.1} s", fresh.as_secs_f64());
+            Ok(format!("{:.1} s", fresh.as_secs_f64()))
         })
         .await;
-    report.check("every acknowledged text is stored, once", stored(stage)).await;
     Ok(())
 }
 
@@ -122,9 +134,8 @@ async fn stored(stage: &Stage) -> Result<String> {
     let ids = stage.writer.ids();
     let list = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
     let sql = format!("SELECT count(*) FROM tidemark.texts WHERE id IN ({list})");
-    let psql =
-        ["exec", "postgres-0", "--", "psql", "-h", "127.0.0.1", "-U", "tidemark", "-d", "tidemark", "-tAc", &sql];
-    let found = stage.kubectl.args(&psql).await?;
+    let psql = r#"PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -tA"#;
+    let found = stage.kubectl.input(&["exec", "-i", "postgres-0", "--", "sh", "-c", psql], &sql).await?;
     ensure!(found.trim() == ids.len().to_string(), "{} of {}", found.trim(), ids.len());
     Ok(format!("{} texts", ids.len()))
 }
@@ -139,8 +150,9 @@ async fn drainable(kubectl: &Kubectl) -> Result<String> {
 }
 
 async fn one(kubectl: &Kubectl, deployment: &str) -> Result<String> {
-    let pods = kubectl.names(&format!("pods --selector=app.kubernetes.io/name={deployment}")).await?;
-    pods.into_iter().next().with_context(|| format!("there is no pod of {deployment}"))
+    let pods = kubectl.get(&format!("pods --selector=app.kubernetes.io/name={deployment}")).await?;
+    let name = items(&pods).find(|pod| ready(pod)).and_then(|pod| pod["metadata"]["name"].as_str());
+    name.map(str::to_owned).with_context(|| format!("there is no pod of {deployment}"))
 }
 
 /// Waits until a Deployment has what it wants, and nothing else is left of it.
@@ -156,6 +168,10 @@ async fn replaced(kubectl: &Kubectl, deployment: &str) -> Result<()> {
 fn ready(pod: &serde_json::Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null()
         && condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
+fn uid(pod: &serde_json::Value) -> Option<String> {
+    pod["metadata"]["uid"].as_str().map(str::to_owned)
 }
 
 fn restarts(pod: &serde_json::Value) -> u64 {
