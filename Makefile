@@ -98,6 +98,8 @@ static: need-rust
 
 deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingress in front
 	$(say) 'operator and Board'
+	@# The plain tags are what a Board without Helm has by default (k8s/samples).
+	@$(CLUSTER) load $(addsuffix :$(VERSION),$(IMAGES))
 	@set -e; \
 	for service in $(IMAGES); do declare "$$service=$$($(CLUSTER) tag $$service:$(VERSION))"; done; \
 	$(CLUSTER) load $$app $$dashboard $$operator $$tidemark $(POSTGRES_IMAGE); \

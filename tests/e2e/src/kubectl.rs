@@ -75,6 +75,15 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Asks the Board's own Postgres; gives the rows without a header.
+    ///
+    /// # Errors
+    /// With the words of Postgres.
+    pub async fn sql(&self, statement: &str) -> Result<String> {
+        let psql = r#"PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -v ON_ERROR_STOP=1 -tA"#;
+        self.input(&["exec", "-i", "postgres-0", "--", "sh", "-c", psql], statement).await
+    }
+
     /// An object, or a list of them, as JSON; `Null` if it is not there.
     ///
     /// # Errors

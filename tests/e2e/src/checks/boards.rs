@@ -38,7 +38,7 @@ enum Trial {
 }
 
 const TRIALS: [(Trial, &str); 5] = [
-    (Trial::Install, "the operator killed in the middle of an install"),
+    (Trial::Install, "k8s/samples without Helm, the operator killed in the middle"),
     (Trial::Image, "an image that does not exist"),
     (Trial::Storage, "a storage class that does not exist"),
     (Trial::Secret, "a Secret that does not exist"),
@@ -85,11 +85,11 @@ impl Trials {
 
     /// The next operator finishes what the killed one began.
     async fn install(&self, trial: &Kubectl) -> Result<String> {
-        trial.apply(&board("install", self.spec(json!({})))).await?;
+        trial.apply(&self.sample(&trial.namespace)?).await?;
         trial.until("statefulset postgres", TOLD, |set| !set.is_null()).await?;
         self.operator.run("delete pod --selector=app.kubernetes.io/name=operator --grace-period=0 --force").await?;
         ensure!(trial.get("deployment app").await?.is_null(), "the install was over before the operator was killed");
-        let took = available(trial, "install", AVAILABLE).await?;
+        let took = available(trial, &trial.namespace, AVAILABLE).await?;
         Ok(format!("available after {:.1} s", took.as_secs_f64()))
     }
 
@@ -136,10 +136,7 @@ impl Trials {
         let name = "elsewhere";
         trial.apply(&board("secret", json!({ "database": { "external": { "secretName": name } } }))).await?;
         let told = told(trial, "secret", "SecretMissing", name).await?;
-        let create = "exec postgres-0 -- psql -h 127.0.0.1 -U tidemark -d tidemark -c";
-        let mut words: Vec<&str> = create.split(' ').collect();
-        words.push("CREATE DATABASE trial");
-        self.kubectl.args(&words).await?;
+        self.kubectl.sql("CREATE DATABASE trial").await?;
         let url = self.kubectl.run("get secret postgres --output=go-template={{.data.url|base64decode}}").await?;
         let url = url.trim().replace("@postgres:", &format!("@postgres.{}.svc:", self.kubectl.namespace));
         let (server, _) = url.rsplit_once('/').context("the Secret's url has no database")?;
@@ -147,9 +144,7 @@ impl Trials {
         let healed = available(trial, "secret", AVAILABLE).await;
         trial.run("delete board secret").await?;
         trial.until("pods", AVAILABLE, |pods| items(pods).count() == 0).await?;
-        words.pop();
-        words.push("DROP DATABASE trial WITH (FORCE)");
-        self.kubectl.args(&words).await?;
+        self.kubectl.sql("DROP DATABASE trial WITH (FORCE)").await?;
         healed?;
         Ok(told)
     }
@@ -223,6 +218,18 @@ impl Trials {
         );
         ensure!(kubectl.get("statefulset postgres").await?["metadata"]["uid"] == set, "the StatefulSet is another one");
         Ok(told)
+    }
+
+    /// The Board that users begin with, in this namespace and under its name, with the image of Postgres that this cluster has.
+    fn sample(&self, namespace: &str) -> Result<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/samples/board.yaml");
+        let postgres = format!("    postgres:\n      image: {}\n", self.postgres_image);
+        Ok(std::fs::read_to_string(path)
+            .context(path)?
+            .replace("name: tidemark\n", &format!("name: {namespace}\n"))
+            .replace("namespace: tidemark\n", &format!("namespace: {namespace}\n"))
+            .replace("host: localhost\n", "host: sample.example\n")
+            .replace("    postgres:\n", &postgres))
     }
 
     /// A spec with the image of Postgres that this cluster has.

@@ -134,8 +134,7 @@ async fn stored(stage: &Stage) -> Result<String> {
     let ids = stage.writer.ids();
     let list = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
     let sql = format!("SELECT count(*) FROM tidemark.texts WHERE id IN ({list})");
-    let psql = r#"PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -tA"#;
-    let found = stage.kubectl.input(&["exec", "-i", "postgres-0", "--", "sh", "-c", psql], &sql).await?;
+    let found = stage.kubectl.sql(&sql).await?;
     ensure!(found.trim() == ids.len().to_string(), "{} of {}", found.trim(), ids.len());
     Ok(format!("{} texts", ids.len()))
 }
