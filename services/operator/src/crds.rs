@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_committed_crd_is_the_one_of_the_code() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
         let chart = root.join(CHART_DIR);
         for dir in [Some(root.join("k8s/crds")), chart.is_dir().then_some(chart)].into_iter().flatten() {
             let path = dir.join(FILE);

@@ -33,6 +33,9 @@ struct Args {
     /// The Grafana dashboard whose queries are asked.
     #[arg(long, default_value = "k8s/dev/monitoring/tidemark.json")]
     dashboard: PathBuf,
+    /// The manifest that users begin with.
+    #[arg(long, default_value = "k8s/samples/board.yaml")]
+    sample: PathBuf,
     /// The image of Postgres that the cluster has.
     #[arg(long, default_value = "postgres:18.4")]
     postgres_image: String,
@@ -86,7 +89,7 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Part::Boards) {
         let operator = kubectl.within("tidemark-system");
-        let trials = Trials { kubectl, operator, postgres_image: args.postgres_image };
+        let trials = Trials { kubectl, operator, postgres_image: args.postgres_image, sample: args.sample };
         trials.run(&mut report).await;
     }
     if let Some(table) = report.table() {

@@ -1,6 +1,6 @@
 //! Boards that are wrong: refused with a sentence, or told by a condition, while everything else goes on and nothing is deleted.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub struct Trials {
     pub operator: Kubectl,
     /// The image of Postgres that the cluster has.
     pub postgres_image: String,
+    /// The manifest that users begin with.
+    pub sample: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -222,10 +224,9 @@ impl Trials {
 
     /// The Board that users begin with, in this namespace and under its name, with the image of Postgres that this cluster has.
     fn sample(&self, namespace: &str) -> Result<String> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/samples/board.yaml");
         let postgres = format!("    postgres:\n      image: {}\n", self.postgres_image);
-        Ok(std::fs::read_to_string(path)
-            .context(path)?
+        Ok(std::fs::read_to_string(&self.sample)
+            .with_context(|| self.sample.display().to_string())?
             .replace("name: tidemark\n", &format!("name: {namespace}\n"))
             .replace("namespace: tidemark\n", &format!("namespace: {namespace}\n"))
             .replace("host: localhost\n", "host: sample.example\n")
