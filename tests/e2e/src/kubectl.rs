@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, process::Command, time::sleep};
 
-/// Between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks at something that is waited for. A look is a process of its own and costs a tenth of a second of a core, which the system
+/// under test lacks meanwhile.
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// Longest time that a single command may take.
 const COMMAND: Duration = Duration::from_secs(240);

@@ -3,9 +3,10 @@
 use std::{pin::Pin, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use tokio::time::sleep;
 
 use crate::{
-    kubectl::{Kubectl, condition, items, kill_from_node},
+    kubectl::{Kubectl, LOOK, condition, items, kill_from_node},
     report::Report,
     stage::{Fault, Kind, Stage},
 };
@@ -94,6 +95,7 @@ async fn drain(kubectl: &Kubectl) -> Result<()> {
                 lowest = lowest.min(seen["status"]["readyReplicas"].as_u64().unwrap_or(0));
             }
             ensure!(lowest >= 1, "a Deployment had no ready replica");
+            sleep(LOOK).await;
         }
     };
     tokio::select! {

@@ -13,11 +13,15 @@ const IDLE: Duration = Duration::from_secs(60);
 /// All kinds that the operator writes.
 const KINDS: &str = "boards,deployments,statefulsets,services,ingresses,poddisruptionbudgets,serviceaccounts,configmaps,secrets,jobs,events";
 
-/// Compares the version of every object before and after a minute.
+/// The operator counts connections every 30 s and writes a count that changed: the clients of an earlier part have to be off the list.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// Compares the version of every object before and after a minute. Nobody else may be connected.
 ///
 /// # Errors
 /// Names what was written.
 pub async fn run(kubectl: &Kubectl) -> Result<String> {
+    kubectl.until("board tidemark", FORGOTTEN, |board| board["status"]["connections"] == 0).await?;
     let before = versions(kubectl).await?;
     sleep(IDLE).await;
     let after = versions(kubectl).await?;
