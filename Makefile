@@ -31,7 +31,7 @@ KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench deny outdated clean
-.PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e test-charts crds grafana clean-cluster
+.PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-program test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
 help: ## list the commands
@@ -95,6 +95,12 @@ static: need-rust
 		profile=release; [ $$service != operator ] || profile=small; \
 		install -D $(TARGET_DIR)/$(TRIPLE)/$$profile/$$service .images/$$service/service || exit 1; \
 	done
+
+# What drives the cluster. Built as the services are: it shares their libraries, and takes little of the machine that it measures.
+e2e-program: need-rust
+	$(say) 'building the program e2e'
+	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --target $(TRIPLE) --release -p e2e
+	@install -D $(TARGET_DIR)/$(TRIPLE)/release/e2e .tidemark/e2e
 
 deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingress in front
 	$(say) 'operator and Board'

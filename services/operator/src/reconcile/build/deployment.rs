@@ -72,7 +72,8 @@ pub fn dashboard(valid: &Valid, config_hash: &str) -> Deployment {
         image: &spec.image,
         replicas: spec.replicas,
         resources: spec.resources.as_ref(),
-        defaults: pod::Defaults { cpu: "50m", memory: "64Mi", memory_limit: "512Mi" },
+        // Twice what it needs: on a busy node a pod with a small share waits for its turn, and a push waits with it.
+        defaults: pod::Defaults { cpu: "100m", memory: "64Mi", memory_limit: "512Mi" },
         env: vec![
             pod::env("DRAIN_SECONDS", &spec.drain_seconds.to_string()),
             pod::env("ALLOWED_ORIGINS", &spec.allowed_origins.join(",")),

@@ -120,7 +120,14 @@ fn claim_spec(storage: &Storage) -> PersistentVolumeClaimSpec {
 
 fn pod_spec(valid: &Valid, postgres: &Postgres) -> PodSpec {
     // Without -h it would already say yes to the server that the image starts on a socket while it makes the database.
-    let ready = ["pg_isready", "-h", "127.0.0.1", "-U", PRODUCT, "-d", PRODUCT].map(str::to_owned).into();
+    let ready = ["pg_isready", "-h", "127.0.0.1", "-U", PRODUCT, "-d", PRODUCT].map(str::to_owned).to_vec();
+    let probe = |period, failures| Probe {
+        exec: Some(ExecAction { command: Some(ready.clone()) }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(3),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    };
     let container = Container {
         name: POSTGRES.to_owned(),
         image: Some(postgres.image.clone()),
@@ -138,13 +145,9 @@ fn pod_spec(valid: &Valid, postgres: &Postgres) -> PodSpec {
             ..ContainerPort::default()
         }]),
         // No liveness probe: a database that is busy with recovery must not be killed for it.
-        readiness_probe: Some(Probe {
-            exec: Some(ExecAction { command: Some(ready) }),
-            period_seconds: Some(1),
-            failure_threshold: Some(2),
-            timeout_seconds: Some(3),
-            ..Probe::default()
-        }),
+        // Every look starts a process in the container, so the quick ones end with the start. They may go on for a day of recovery.
+        startup_probe: Some(probe(1, 86_400)),
+        readiness_probe: Some(probe(5, 2)),
         resources: Some(pod::resources(postgres.resources.as_ref(), DEFAULTS)),
         security_context: Some(pod::locked()),
         volume_mounts: Some(vec![

@@ -84,7 +84,7 @@ fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
                             {"name": "http", "containerPort": 8080, "protocol": "TCP"},
                             {"name": "admin", "containerPort": 9090, "protocol": "TCP"}
                         ],
-                        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+                        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
                         "readinessProbe": probe("/readyz", 1, 2, 1),
                         "livenessProbe": probe("/healthz", 10, 3, 5),
                         "startupProbe": probe("/healthz", 1, 60, 1),
@@ -246,6 +246,7 @@ fn the_data_of_postgres_is_on_the_claim_for_images_before_and_after_18() {
     assert_eq!(env[3], json!({"name": "PGDATA", "value": "/var/lib/postgresql/pgdata"}));
     let ready = json!(["pg_isready", "-h", "127.0.0.1", "-U", "tidemark", "-d", "tidemark"]);
     assert_eq!(container["readinessProbe"]["exec"]["command"], ready);
+    assert_eq!(container["startupProbe"]["exec"]["command"], ready);
     assert_eq!(container.get("lifecycle"), None);
     assert_eq!(container.get("livenessProbe"), None);
     assert_eq!(pod["securityContext"]["runAsUser"], json!(999));
