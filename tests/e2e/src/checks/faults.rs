@@ -44,7 +44,9 @@ pub async fn run(stage: &Stage, only: Option<&str>, report: &mut Report) -> Resu
     }
     run("rollout restart, dashboard", planned, true, Box::pin(restart(kubectl, "dashboard"))).await?;
     run("rollout restart, app", planned, false, Box::pin(restart(kubectl, "app"))).await?;
-    run("drain, a worker", planned, false, Box::pin(drain(kubectl))).await?;
+    let worker = drainable(kubectl).await?;
+    hosts_a_dashboard(kubectl, &worker).await?;
+    run("drain, a worker", planned, true, Box::pin(drain(kubectl, &worker))).await?;
     if wanted("delete pod, postgres-0") {
         database(stage, report).await?;
     }
@@ -83,9 +85,8 @@ async fn restart(kubectl: &Kubectl, deployment: &str) -> Result<()> {
 }
 
 /// The PodDisruptionBudgets hold while the node is emptied: each Deployment keeps a ready replica.
-async fn drain(kubectl: &Kubectl) -> Result<()> {
-    let worker = drainable(kubectl).await?;
-    let words = format!("drain {worker} --ignore-daemonsets --delete-emptydir-data --force --timeout=180s");
+async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
+    let words = format!("drain {worker} --ignore-daemonsets --delete-emptydir-data --timeout=180s");
     let drained = kubectl.run(&words);
     let watched = async {
         let mut lowest = u64::MAX;
@@ -148,6 +149,15 @@ async fn drainable(kubectl: &Kubectl) -> Result<String> {
     taken.extend(items(&kubectl.within("traefik").get("pods").await?).filter_map(node));
     let workers = kubectl.names("nodes --selector=!node-role.kubernetes.io/control-plane").await?;
     workers.into_iter().find(|worker| !taken.contains(worker)).context("Postgres and the ingress are on all workers")
+}
+
+/// The topology spread is soft, so the last fault may have left all dashboards on the other worker: then one of them is made anew, beside none.
+async fn hosts_a_dashboard(kubectl: &Kubectl, worker: &str) -> Result<()> {
+    let pods = kubectl.get("pods --selector=app.kubernetes.io/name=dashboard").await?;
+    if items(&pods).any(|pod| pod["spec"]["nodeName"] == worker) {
+        return Ok(());
+    }
+    delete_one(kubectl, "dashboard", "").await
 }
 
 async fn one(kubectl: &Kubectl, deployment: &str) -> Result<String> {
