@@ -91,10 +91,9 @@ async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
     let watched = async {
         let mut lowest = u64::MAX;
         loop {
-            for deployment in ["app", "dashboard"] {
-                let seen = kubectl.get(&format!("deployment {deployment}")).await?;
-                lowest = lowest.min(seen["status"]["readyReplicas"].as_u64().unwrap_or(0));
-            }
+            let seen = kubectl.get("deployments app dashboard").await?;
+            let ready = items(&seen).map(|one| one["status"]["readyReplicas"].as_u64().unwrap_or(0));
+            lowest = lowest.min(ready.min().unwrap_or(0));
             ensure!(lowest >= 1, "a Deployment had no ready replica");
             sleep(LOOK).await;
         }
