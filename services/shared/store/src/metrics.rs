@@ -161,3 +161,64 @@ impl WriterMetrics {
         self.saves.with_label_values(&[outcome]).inc();
     }
 }
+
+/// What a [`crate::Visitors`] counts.
+#[derive(Clone)]
+pub struct VisitorMetrics {
+    pub(crate) batch_rows: Histogram,
+    repairs: IntCounterVec,
+    pub(crate) swept: IntCounter,
+    pub(crate) leases_lost: IntCounter,
+    pub(crate) audit_differences: IntCounter,
+}
+
+impl VisitorMetrics {
+    /// Makes the metrics and adds them to the registry.
+    ///
+    /// # Errors
+    /// If the registry holds one of the names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            batch_rows: Histogram::with_opts(
+                HistogramOpts::new("tidemark_visitor_batch_rows", "Visits that were counted in one statement.")
+                    .buckets(vec![1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0]),
+            )?,
+            repairs: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_visitor_repairs_total",
+                    "Rows that did not agree with the open sockets, and do again: added were missing, removed had no socket.",
+                ),
+                &["direction"],
+            )?,
+            swept: IntCounter::new(
+                "tidemark_visitors_swept_total",
+                "Rows of dead replicas that this one took out of the count.",
+            )?,
+            leases_lost: IntCounter::new(
+                "tidemark_visitor_leases_lost_total",
+                "Times that this replica was taken for dead and began anew under a new id.",
+            )?,
+            audit_differences: IntCounter::new(
+                "tidemark_visitor_audit_differences_total",
+                "Audits that found another number of visitors than rows, and corrected it.",
+            )?,
+        };
+        let Self { batch_rows, repairs, swept, leases_lost, audit_differences } = metrics.clone();
+        let all: [Box<dyn Collector>; 5] = [
+            Box::new(batch_rows),
+            Box::new(repairs),
+            Box::new(swept),
+            Box::new(leases_lost),
+            Box::new(audit_differences),
+        ];
+        all.into_iter().try_for_each(|collector| registry.register(collector))?;
+        for direction in ["added", "removed"] {
+            metrics.repairs(direction).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn repairs(&self, direction: &str) -> IntCounter {
+        self.repairs.with_label_values(&[direction])
+    }
+}

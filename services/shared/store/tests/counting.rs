@@ -116,17 +116,17 @@ async fn a_feed_is_data(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     let reader = stage.reader(stage.config());
     for statement in [
-        "SELECT tidemark.create_feed('visitors', 'online', 'total')",
-        "SELECT tidemark.count_change('visitors', 3, 5)",
-        "SELECT tidemark.count_change('visitors', -1, 0)",
+        "SELECT tidemark.create_feed('ships', 'moored', 'ever')",
+        "SELECT tidemark.count_change('ships', 3, 5)",
+        "SELECT tidemark.count_change('ships', -1, 0)",
     ] {
         stage.pool.execute(statement).await.unwrap();
     }
     let reading = reader.reread().await.unwrap();
     let names: Vec<&str> = reading.feeds.iter().map(|feed| feed.name.as_str()).collect();
-    assert_eq!(names, ["texts", "visitors"]);
-    assert_eq!(reading.feeds[1].fields, [("online".to_owned(), 2), ("total".to_owned(), 5)]);
-    assert_eq!(reading.feeds[1].version, 2);
+    assert_eq!(names, ["ships", "texts", "visitors"]);
+    assert_eq!(reading.feeds[0].fields, [("moored".to_owned(), 2), ("ever".to_owned(), 5)]);
+    assert_eq!(reading.feeds[0].version, 2);
 
     stage.pool.execute("DELETE FROM tidemark.feeds").await.unwrap();
     assert!(reader.reread().await.unwrap().feeds.is_empty(), "no feed at all is no error");

@@ -29,7 +29,7 @@ async fn replicas_that_start_together_migrate_once_and_a_reader_waits_for_them(
     view_is(&reader, "the reader sees the schema", |view| view.database_up).await;
     let reading = reader.reread().await.unwrap();
     assert_eq!(reading.history.store.len(), 16);
-    assert_eq!(reading.feeds.len(), 1);
+    assert_eq!(reading.feeds.len(), 2);
     let outside: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = 'public'",
     )
