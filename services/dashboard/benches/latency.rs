@@ -8,7 +8,7 @@ use dashboard::{Settings, origin::AllowedOrigins};
 use fastwebsockets::{Role, WebSocketError};
 use runtime::{Listeners, Signals};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
-use store::{DatabaseUrl, ReaderConfig};
+use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -37,7 +37,8 @@ async fn main() {
         drain: Duration::ZERO,
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
-        reader: ReaderConfig::new(database, "bench"),
+        reader: ReaderConfig::new(database.clone(), "bench"),
+        visitors: VisitorsConfig::new(database, "bench"),
     };
     let served = tokio::spawn(dashboard::run(settings, Listeners { users, admin }, signals.clone()));
     let mut client = connect(addr).await;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use dashboard::{
+    db_updater::DbUpdater,
     gateway::{self, Gateway},
     hub::{Hub, Scalar, Snapshot},
     metrics::Metrics,
@@ -22,7 +23,7 @@ use prometheus::Registry;
 use protocol::History;
 use runtime::Tasks;
 use serde_json::json;
-use store::{DatabaseUrl, Reader, ReaderConfig, ReaderMetrics};
+use store::{DatabaseUrl, Reader, ReaderConfig, ReaderMetrics, VisitorMetrics, Visitors, VisitorsConfig};
 use tokio::sync::watch;
 
 const SOCKETS: usize = 2_000;
@@ -178,7 +179,7 @@ async fn dashboard() {
     let stopped = Tasks::default();
     stopped.token.cancel();
     let reader = Reader::start(
-        ReaderConfig::new(nowhere, "bench"),
+        ReaderConfig::new(nowhere.clone(), "bench"),
         ReaderMetrics::register(&registry).unwrap(),
         &stopped.tracker,
         stopped.token.clone(),
@@ -204,8 +205,14 @@ async fn dashboard() {
         stall: Duration::from_secs(30),
     };
     let (open, mut opened) = watch::channel(0);
-    let gateway =
-        Gateway { origins: AllowedOrigins::default(), context: Arc::new(context), tasks: tasks.clone(), open };
+    let visitors = DbUpdater::new(Visitors::start(
+        VisitorsConfig::new(nowhere, "bench"),
+        VisitorMetrics::register(&registry).unwrap(),
+        &stopped.tracker,
+        stopped.token.clone(),
+    ));
+    let (origins, context) = (AllowedOrigins::default(), Arc::new(context));
+    let gateway = Gateway { origins, context, tasks: tasks.clone(), visitors, open };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
     let before = resident_kib();

@@ -6,12 +6,13 @@
 //! | `LISTEN_DATABASE_URL` | `DATABASE_URL` | a direct way to the same database, if `DATABASE_URL` leads through a pooler |
 //! | `ALLOWED_ORIGINS` | none | pages of other sites that may connect: `https://a.example,https://b.example`, or `*` |
 //! | `DRAIN_SECONDS` | 10 | over how long clients are moved away when this replica ends |
+//! | `VISIT_RETENTION_DAYS` | 30 | how long visits that are over are remembered; the total does not depend on it |
 
 use std::time::Duration;
 
 use clap::Parser;
 use runtime::{Secret, ServiceArgs, invalid};
-use store::{DatabaseUrl, ReaderConfig};
+use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
 
 use crate::{Settings, origin::AllowedOrigins};
 
@@ -35,6 +36,9 @@ pub struct Args {
     /// Over how long clients are moved away at the end.
     #[arg(long, env = "DRAIN_SECONDS", default_value_t = 10)]
     drain_seconds: u16,
+    /// Days for which a visit is remembered that is over. Forgetting it does not change the total.
+    #[arg(long, env = "VISIT_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    visit_retention_days: u32,
 }
 
 impl Args {
@@ -54,6 +58,10 @@ impl Args {
             drain: Duration::from_secs(self.drain_seconds.into()),
             beat: Duration::from_millis(protocol::DEFAULT_BEAT_MS),
             stall: STALL,
+            visitors: VisitorsConfig {
+                retention: Duration::from_secs(u64::from(self.visit_retention_days) * 86_400),
+                ..VisitorsConfig::new(database.clone(), self.service.replica_name.clone())
+            },
             reader: ReaderConfig { listen, ..ReaderConfig::new(database, self.service.replica_name) },
         }
     }

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
+    db_updater::{DbUpdater, Visit},
     hub::Refusal,
     metrics::Handshake,
     origin::AllowedOrigins,
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub context: Arc<Context>,
     /// Where sessions are spawned.
     pub tasks: Tasks,
+    /// Who is told of visits that come and go.
+    pub visitors: DbUpdater,
     /// How many sockets are open.
     pub open: watch::Sender<usize>,
 }
@@ -43,11 +46,13 @@ pub struct Gateway {
 struct Params {
     feeds: Option<String>,
     since: Option<String>,
+    visit: Option<String>,
+    n: Option<String>,
 }
 
 /// What to do with a client whose upgrade is accepted.
 enum Admission {
-    Serve(Arc<Feeds>, Option<Cursor>),
+    Serve(Arc<Feeds>, Option<Cursor>, Option<Visit>),
     Close(Handshake, u16, String),
 }
 
@@ -81,7 +86,16 @@ async fn connect(
             return error(StatusCode::BAD_REQUEST, "unknown_protocol", "the only sub-protocol is tidemark.v1");
         }
     }
-    let admission = gateway.admit(query, &headers);
+    // Only a program that makes its own query gets this wrong, and a program can read the answer.
+    let visit = match query.as_ref().map(|Query(params)| Visit::parse(params.visit.as_deref(), params.n.as_deref())) {
+        Ok(Err(malformed)) => {
+            metrics.handshake(Handshake::Query);
+            return error(StatusCode::BAD_REQUEST, "bad_visit", &malformed.to_string());
+        }
+        Ok(Ok(visit)) => visit,
+        Err(_) => None,
+    };
+    let admission = gateway.admit(query, &headers, visit);
     let task = Arc::clone(&gateway);
     gateway.tasks.tracker.spawn(async move { task.serve(upgraded, admission).await });
     response.into_response()
@@ -102,7 +116,12 @@ fn choose_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
 }
 
 impl Gateway {
-    fn admit(&self, query: Result<Query<Params>, QueryRejection>, headers: &HeaderMap) -> Admission {
+    fn admit(
+        &self,
+        query: Result<Query<Params>, QueryRejection>,
+        headers: &HeaderMap,
+        visit: Option<Visit>,
+    ) -> Admission {
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
         if !self.origins.allow(text(header::ORIGIN), text(header::HOST)) {
             return Admission::Close(
@@ -118,7 +137,7 @@ impl Gateway {
             Err(error) => return bad_query(error.to_string()),
         };
         match self.context.hub.admit(&feeds) {
-            Ok(()) => Admission::Serve(Arc::new(feeds), params.since.and_then(|since| since.parse().ok())),
+            Ok(()) => Admission::Serve(Arc::new(feeds), params.since.and_then(|since| since.parse().ok()), visit),
             Err(Refusal::UnknownFeed(feed)) => bad_query(format!("feeds: there is no feed {feed}")),
             Err(Refusal::NotReady) => {
                 Admission::Close(Handshake::NotReady, close::TRY_LATER, close::retry_reason(RETRY_MS))
@@ -130,9 +149,11 @@ impl Gateway {
         self.open.send_modify(|open| *open += 1);
         let counted = self.context.metrics.open();
         match (socket(upgraded).await, admission) {
-            (Some(socket), Admission::Serve(feeds, cursor)) => {
+            (Some(socket), Admission::Serve(feeds, cursor, visit)) => {
                 self.context.metrics.handshake(Handshake::Accepted);
+                visit.inspect(|visit| self.visitors.connect(*visit));
                 session::run(&self.context, socket, feeds, cursor).await;
+                visit.inspect(|visit| self.visitors.disconnect(*visit));
             }
             (Some(socket), Admission::Close(outcome, code, reason)) => {
                 self.context.metrics.handshake(outcome);

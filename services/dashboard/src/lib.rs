@@ -1,11 +1,11 @@
 //! Pushes feeds to browsers: `GET /ws`, protocol `tidemark.v1`.
 //!
-//! The way of a number: `store::Reader` -> [`feeds`] -> [`hub`] -> [`session`] -> the browser. [`gateway`] decides who may connect, [`drain`] how
-//! clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
+//! The way of a number: `store::Reader` -> [`stream_processor`] -> [`hub`] -> [`session`] -> the browser. [`gateway`] decides who may connect and
+//! tells [`db_updater`] of visits, [`drain`] how clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
 
 pub mod config;
+pub mod db_updater;
 pub mod drain;
-pub mod feeds;
 pub mod gateway;
 pub mod gauges;
 pub mod hub;
@@ -14,17 +14,18 @@ pub mod metrics;
 pub mod origin;
 pub mod push;
 pub mod session;
+pub mod stream_processor;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 use runtime::{Admin, Listeners, Signals, Tasks};
-use store::{Reader, ReaderConfig, ReaderMetrics};
+use store::{Reader, ReaderConfig, ReaderMetrics, VisitorMetrics, Visitors, VisitorsConfig};
 use tokio::{sync::watch, time::timeout_at};
 
 use crate::{
-    drain::Drain, gateway::Gateway, gauges::FeedGauges, hub::Hub, metrics::Metrics, origin::AllowedOrigins,
-    push::Pushes, session::Context,
+    db_updater::DbUpdater, drain::Drain, gateway::Gateway, gauges::FeedGauges, hub::Hub, metrics::Metrics,
+    origin::AllowedOrigins, push::Pushes, session::Context,
 };
 
 /// After the leftovers were told, how long tasks may take to end: a closing handshake has one second.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub stall: Duration,
     /// How the database is read.
     pub reader: ReaderConfig,
+    /// How visitors are counted.
+    pub visitors: VisitorsConfig,
 }
 
 /// Serves until it is told to stop, then moves the clients away and returns; told to hurry, it does not wait for them.
@@ -58,17 +61,26 @@ pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> 
     let reader =
         Reader::start(settings.reader, ReaderMetrics::register(&admin.registry)?, &tasks.tracker, tasks.token.clone());
     let pushes = Arc::<Pushes>::default();
-    tasks.tracker.spawn(feeds::follow(reader.subscribe(), Arc::clone(&hub), Arc::clone(&pushes), feeds_ready));
+    tasks.tracker.spawn(stream_processor::follow(
+        reader.subscribe(),
+        Arc::clone(&hub),
+        Arc::clone(&pushes),
+        feeds_ready,
+    ));
     if runtime::traces_are_on() {
         tasks.tracker.spawn(Arc::clone(&pushes).run(tasks.token.clone()));
     }
     admin.registry.register(Box::new(FeedGauges::new(Arc::clone(&hub))?))?;
 
+    let metrics = VisitorMetrics::register(&admin.registry)?;
+    let visitors = DbUpdater::new(Visitors::start(settings.visitors, metrics, &tasks.tracker, tasks.token.clone()));
+
     let (draining, drain) = watch::channel(None);
     let metrics = Metrics::register(&admin.registry)?;
     let context = Context { hub, reader, metrics, pushes, token: tasks.token.clone(), drain, stall: settings.stall };
     let (open, mut still_open) = watch::channel(0_usize);
-    let gateway = Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), open };
+    let gateway =
+        Gateway { origins: settings.origins, context: Arc::new(context), tasks: tasks.clone(), visitors, open };
 
     let routes = gateway::router(Arc::new(gateway));
     runtime::serve(listeners, routes, admin, &tasks, &signals).await?;

@@ -24,12 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     drain::{self, Drain},
-    feeds,
     hub::{Hub, Position},
     inbound::{self, Ended},
     metrics::{Kind, Metrics},
     push::Pushes,
-    wire,
+    stream_processor, wire,
 };
 
 /// Shortest time between two sets: 20 frames a second are more than an eye can follow.
@@ -207,7 +206,7 @@ impl Session<'_> {
         if cursor.as_ref().is_some_and(|cursor| hub.is_behind(cursor))
             && let Ok(Ok(reading)) = timeout(REREAD, reader.reread()).await
         {
-            hub.update(|items| items.apply(feeds::snapshot(&reading)));
+            hub.update(|items| items.apply(stream_processor::snapshot(&reading)));
             verified = true;
         }
         let greeting = hub.greet(&self.feeds, cursor.as_ref(), verified);

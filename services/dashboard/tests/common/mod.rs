@@ -12,7 +12,7 @@ use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite
 use runtime::{Listeners, Signals};
 use serde_json::Value;
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use store::{DatabaseUrl, ReaderConfig};
+use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
 use test_support::wait_until;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Sink},
@@ -42,7 +42,8 @@ pub fn settings(database: DatabaseUrl) -> Settings {
         drain: Duration::from_millis(200),
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
-        reader: ReaderConfig::new(database, "dashboard-test"),
+        reader: ReaderConfig::new(database.clone(), "dashboard-test"),
+        visitors: VisitorsConfig::new(database, "dashboard-test"),
     }
 }
 

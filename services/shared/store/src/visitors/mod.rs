@@ -58,6 +58,14 @@ pub struct VisitorsConfig {
     pub timing: VisitorTiming,
 }
 
+impl VisitorsConfig {
+    /// The usual times; visits are remembered for 30 days.
+    pub fn new(database: DatabaseUrl, application_name: impl Into<String>) -> Self {
+        let retention = Duration::from_secs(30 * 86_400);
+        Self { database, application_name: application_name.into(), retention, timing: VisitorTiming::default() }
+    }
+}
+
 /// A handle on the task that counts; clones share it. Both calls return at once, and nothing that is told gets lost: what the database does not know
 /// because it was away, it learns with the first beat after.
 #[derive(Clone)]

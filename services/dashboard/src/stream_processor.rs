@@ -1,4 +1,4 @@
-//! From the store into the hub: what a feed is, is data of the reading; nothing here knows a feed's name.
+//! Woken by the change stream, it brings what is new from the store into the hub, and so to every connection: what a feed is, is data of the reading; nothing here knows a feed's name.
 
 use std::sync::Arc;
 
