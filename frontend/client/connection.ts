@@ -3,6 +3,7 @@ import { browser, type Environment } from "./environment.js";
 import { parseFrame, type Database } from "./frames.js";
 import { Machine, type Event, type Handover, type Status } from "./machine.js";
 import type { Known } from "./values.js";
+import type { Visit } from "./visit.js";
 
 /** What a page can show, at one moment. */
 export interface Snapshot {
@@ -26,6 +27,8 @@ export interface ConnectionOptions {
   readonly server: URL | string;
   /** `feed` or `feed:key`. */
   readonly feeds: readonly string[];
+  /** Whose connection it is; without one nobody is counted as a visitor. */
+  readonly visit?: Visit | null;
   /** Only for tests. */
   readonly environment?: Environment;
 }
@@ -37,17 +40,19 @@ export interface ConnectionOptions {
 export class Connection {
   readonly #machine = new Machine();
   readonly #url: URL;
+  readonly #visit: Visit | null;
   readonly #environment: Environment;
   readonly #sockets = new Map<number, WebSocket>();
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   #cancelTimer: (() => void) | null = null;
   #unwatchPage: (() => void) | null = null;
 
-  constructor({ server, feeds, environment = browser }: ConnectionOptions) {
+  constructor({ server, feeds, visit = null, environment = browser }: ConnectionOptions) {
     this.#url = new URL("ws", server);
     this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
     // Not searchParams: it would write the commas and colons that stand in a feed list as %2C and %3A.
     this.#url.search = `feeds=${feeds.map(encodeFeed).join(",")}`;
+    this.#visit = visit;
     this.#environment = environment;
   }
 
@@ -106,6 +111,7 @@ export class Connection {
 
   #open(conn: number, since: string | null): void {
     const url = new URL(this.#url);
+    if (this.#visit) url.search += `&visit=${this.#visit.id}&n=${this.#visit.next()}`;
     if (since !== null) url.search += `&since=${encodeURIComponent(since)}`;
     const closed = (code: number, reason: string): void => {
       this.#sockets.delete(conn);

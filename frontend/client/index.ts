@@ -7,3 +7,5 @@ export { hueOf } from "./hue.js";
 export { Machine, type Effect, type Event, type Handover, type Status } from "./machine.js";
 export { ANNOUNCE_EVERY, Throttle } from "./throttle.js";
 export type { History, Known } from "./values.js";
+export { uuid } from "./uuid.js";
+export { pageVisit, Visit } from "./visit.js";

@@ -1,7 +1,10 @@
-import { AgeClock, ageOf, Connection, type Handover, type Snapshot } from "../../client/index.js";
+import { AgeClock, ageOf, Connection, type Handover, type Snapshot, type Visit } from "../../client/index.js";
 
-/** The feed of the page. */
+/** The feed of the large number. */
 const FEED = "texts";
+
+/** The feed of those who look at a board. */
+const VISITORS = "visitors";
 
 /** As many as fit a glance. */
 const LOG_LENGTH = 5;
@@ -14,8 +17,8 @@ export interface LoggedHandover extends Handover {
 
 /** The pushed count and everything about the connection that the page shows. */
 export class Live {
-  readonly #connection = new Connection({ server: document.baseURI, feeds: [FEED] });
-  snapshot = $state.raw<Snapshot>(this.#connection.snapshot);
+  readonly #connection: Connection;
+  snapshot: Snapshot;
   /** Newest first. */
   handovers = $state.raw<readonly LoggedHandover[]>([]);
   /** `12 s`, while that is worth saying. */
@@ -23,8 +26,10 @@ export class Live {
 
   readonly #ages = new AgeClock();
 
-  /** `onCount` is told of every count that arrives. */
-  constructor(onCount: (count: number) => void) {
+  /** `onCount` is told of every count that arrives. Without a visit the page is not counted as a visitor. */
+  constructor(visit: Visit | null, onCount: (count: number) => void) {
+    this.#connection = new Connection({ server: document.baseURI, feeds: [FEED, VISITORS], visit });
+    this.snapshot = $state.raw(this.#connection.snapshot);
     let told: number | null = null;
     this.#connection.subscribe((snapshot) => {
       this.snapshot = snapshot;
@@ -37,8 +42,23 @@ export class Live {
 
   /** How many texts are stored; null while that is not known. */
   get count(): number | null {
-    const value = this.snapshot.items.get(`${FEED}:`)?.value as { count?: unknown } | undefined;
-    return typeof value?.count === "number" ? value.count : null;
+    return this.#number(FEED, "count");
+  }
+
+  /** How many visitors have a page open; null while that is not known. */
+  get online(): number | null {
+    return this.#number(VISITORS, "online");
+  }
+
+  /** How many visits there ever were; null while that is not known. */
+  get visits(): number | null {
+    return this.#number(VISITORS, "total");
+  }
+
+  #number(feed: string, field: string): number | null {
+    const value = this.snapshot.items.get(`${feed}:`)?.value as Record<string, unknown> | undefined;
+    const number = value?.[field];
+    return typeof number === "number" ? number : null;
   }
 
   /** Connects, for as long as the page lives. */

@@ -1,6 +1,6 @@
 import { backoff } from "../../client/backoff.js";
 import { ApiError, postText, type Text } from "./api.js";
-import { uuid } from "./uuid.js";
+import { uuid } from "../../client/index.js";
 
 /** What saving needs of the world. Tests bring their own. */
 export interface SaverWorld {

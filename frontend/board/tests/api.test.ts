@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { getTexts, postText, type ApiError } from "../state/api.js";
-import { uuid } from "../state/uuid.js";
+import { uuid } from "../../client/index.js";
 import { lengthOf, texts, time } from "../state/words.js";
 
 afterEach(() => {

@@ -1,4 +1,5 @@
 import { Connection, type Snapshot } from "../connection.js";
+import { pageVisit } from "../visit.js";
 
 /** Who wants which feed, and is told of every change. */
 export interface Subscriber {
@@ -97,7 +98,7 @@ const servers = new Map<string, SharedServer>();
 export function sharedServer(server: string): SharedServer {
   let shared = servers.get(server);
   if (!shared) {
-    shared = new SharedServer((feeds) => new Connection({ server, feeds }));
+    shared = new SharedServer((feeds) => new Connection({ server, feeds, visit: pageVisit() }));
     servers.set(server, shared);
   }
   return shared;

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { Connection, type Snapshot } from "../connection.js";
+import { pageVisit, Visit } from "../visit.js";
 import { World } from "./world.js";
 
 function started(server = "https://board.example/", feeds = ["texts"]): { world: World; connection: Connection; seen: Snapshot[] } {
@@ -16,6 +17,26 @@ test("the address follows the page's, with the sub-protocol and the feeds as the
   expect(world.socket().url.href).toBe("wss://board.example/house/ws?feeds=texts,servers:a%20b");
   expect(world.socket().protocol).toBe("tidemark.v1");
   expect(started("http://localhost:3000").world.socket().url.href).toBe("ws://localhost:3000/ws?feeds=texts");
+});
+
+test("a page is one visit, and its sockets are numbered across its connections", () => {
+  const [world, visit] = [new World(), new Visit("0af76519-16cd-43dd-8448-eb211c80319c")];
+  for (const feeds of [["texts"], ["visitors"]]) {
+    new Connection({ server: "https://board.example/", feeds, visit, environment: world }).start();
+  }
+  const asked = world.sockets.map(({ url }) => [url.searchParams.get("visit"), url.searchParams.get("n")]);
+  expect(asked).toEqual([
+    [visit.id, "1"],
+    [visit.id, "2"],
+  ]);
+  expect(started().world.socket().url.searchParams.has("visit")).toBe(false);
+});
+
+test("every page makes its own id, also where the browser has no randomUUID", () => {
+  expect(pageVisit()).toBe(pageVisit());
+  const ids = new Set(Array.from({ length: 100 }, () => new Visit().id));
+  expect(ids.size).toBe(100);
+  for (const id of ids) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });
 
 test("values and their age reach the subscribers", () => {
