@@ -32,8 +32,6 @@ pub struct Writer {
 struct Done {
     saves: Saves,
     ids: Vec<Uuid>,
-    /// Why attempts failed, with how often.
-    reasons: std::collections::BTreeMap<String, usize>,
 }
 
 impl Writer {
@@ -69,13 +67,6 @@ impl Writer {
         lock(&self.done).ids.clone()
     }
 
-    /// Why attempts failed, the most frequent reason first.
-    pub fn reasons(&self) -> Vec<(String, usize)> {
-        let mut reasons: Vec<_> = lock(&self.done).reasons.clone().into_iter().collect();
-        reasons.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
-        reasons
-    }
-
     /// Starts no further save, and waits for those under way.
     pub async fn finish(&self) {
         self.token.cancel();
@@ -89,14 +80,10 @@ impl Done {
         if !failures.is_empty() {
             self.saves.retried.push((at, failures.len() as u32));
         }
-        for failure in &failures {
-            *self.reasons.entry(format!("{failure:?}")).or_default() += 1;
-        }
         if outcome == Outcome::Stored {
             self.saves.acknowledged.push(at);
             self.ids.push(id);
         } else {
-            *self.reasons.entry(format!("given up: {outcome:?}")).or_default() += 1;
             self.saves.failed.push(at);
         }
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{kubectl::Kubectl, report::Report};
+use crate::{
+    kubectl::{Kubectl, condition},
+    report::Report,
+};
 
 /// How long the operator may take to put something right.
 const HEALED: Duration = Duration::from_secs(30);
@@ -70,7 +73,6 @@ pub async fn run(kubectl: &Kubectl, report: &mut Report) {
 /// # Errors
 /// When it is not in time.
 pub async fn available(kubectl: &Kubectl, board: &str, within: Duration) -> Result<Duration> {
-    use crate::kubectl::condition;
     let is = |board: &Value, kind, status: &str| {
         condition(board, kind).is_some_and(|condition| condition["status"] == status)
     };

@@ -44,9 +44,11 @@ pub async fn run(stage: &Stage, only: Option<&str>, report: &mut Report) -> Resu
     }
     run("rollout restart, dashboard", planned, true, Box::pin(restart(kubectl, "dashboard"))).await?;
     run("rollout restart, app", planned, false, Box::pin(restart(kubectl, "app"))).await?;
-    let worker = drainable(kubectl).await?;
-    hosts_a_dashboard(kubectl, &worker).await?;
-    run("drain, a worker", planned, true, Box::pin(drain(kubectl, &worker))).await?;
+    if wanted("drain, a worker") {
+        let worker = drainable(kubectl).await?;
+        hosts_a_dashboard(kubectl, &worker).await?;
+        run("drain, a worker", planned, true, Box::pin(drain(kubectl, &worker))).await?;
+    }
     if wanted("delete pod, postgres-0") {
         database(stage, report).await?;
     }
@@ -65,8 +67,9 @@ async fn delete_one(kubectl: &Kubectl, deployment: &str, how: &str) -> Result<()
 
 async fn kill_one(kubectl: &Kubectl, deployment: &str) -> Result<()> {
     let pod = one(kubectl, deployment).await?;
+    let before = restarts(&kubectl.get(&format!("pod {pod}")).await?);
     kill_from_node(kubectl, &pod).await?;
-    kubectl.until(&format!("pod {pod}"), REPLACED, |pod| restarts(pod) > 0 && ready(pod)).await?;
+    kubectl.until(&format!("pod {pod}"), REPLACED, |pod| restarts(pod) > before && ready(pod)).await?;
     Ok(())
 }
 
