@@ -54,16 +54,7 @@ fn replica(stage: &Stage, database: DatabaseUrl, timing: VisitorTiming) -> (Visi
 }
 
 fn metric(registry: &Registry, name: &str) -> f64 {
-    let families = registry.gather();
-    let family = families.iter().find(|family| family.name() == name).expect(name);
-    family.get_metric().iter().map(|one| one.get_counter().get_value()).sum()
-}
-
-fn batches(registry: &Registry) -> (u64, f64) {
-    let families = registry.gather();
-    let family = families.iter().find(|family| family.name() == "tidemark_visitor_batch_rows").unwrap();
-    let histogram = family.get_metric()[0].get_histogram();
-    (histogram.get_sample_count(), histogram.get_sample_sum())
+    common::metric(registry, name, "")
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
@@ -151,7 +142,7 @@ async fn a_storm_is_few_statements(pool: PgPoolOptions, options: PgConnectOption
     };
     storm.await;
     online_is(&stage, 10_001, 10_001).await;
-    let (statements, _) = batches(&registry);
+    let (statements, _) = common::batches(&registry, "tidemark_visitor_batch_rows");
     assert!(statements <= 200, "20 for each 1,000 connects: {statements}");
     stage.end().await;
 }

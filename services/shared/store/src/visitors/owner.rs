@@ -104,8 +104,16 @@ impl Owner {
                 () = news => continue,
                 () = token.cancelled() => break,
             }
-            let exchange = timeout(EXCHANGE, self.exchange(Instant::now())).await.unwrap_or(Err(Error::TimedOut));
-            self.note(exchange);
+            let exchange = {
+                let exchange = self.exchange(Instant::now());
+                tokio::pin!(exchange);
+                tokio::select! {
+                    done = timeout(EXCHANGE, &mut exchange) => done,
+                    // A database that does not answer must not hold up the end.
+                    () = token.cancelled() => timeout(FAREWELL, exchange).await,
+                }
+            };
+            self.note(exchange.unwrap_or(Err(Error::TimedOut)));
         }
         let _ = timeout(FAREWELL, self.farewell()).await;
     }
@@ -158,8 +166,7 @@ impl Owner {
 
     async fn beat(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), Error> {
         let rows = self.shared.lock().all();
-        let before = self.lease;
-        if let Some(lease) = before {
+        if let Some(lease) = self.lease {
             let beat = statements::beat(connection, lease.instance, &rows, self.config.timing.lease).await?;
             if beat.held {
                 self.metrics.repairs("added").inc_by(beat.added);
@@ -208,11 +215,11 @@ impl Owner {
 
     async fn audit(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), Error> {
         self.next_audit = now + self.config.timing.audit;
-        if let Some(audit) = statements::audit(connection, self.config.retention).await?
-            && audit.difference != 0
+        if let Some(difference) = statements::audit(connection, self.config.retention).await?
+            && difference != 0
         {
             self.metrics.audit_differences.inc();
-            warn!(difference = audit.difference, "the number of visitors was wrong, and is right now");
+            warn!(difference, "the number of visitors was wrong, and is right now");
         }
         Ok(())
     }

@@ -68,15 +68,6 @@ pub(super) struct Beat {
     pub next_end: Option<Duration>,
 }
 
-/// What an audit did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Audit {
-    /// By how much the number of visitors was wrong; it is right now.
-    pub difference: i64,
-    /// Visits that were old enough to be removed.
-    pub forgotten: u64,
-}
-
 /// Makes an instance.
 pub(super) async fn register(
     connection: &mut PgConnection,
@@ -142,8 +133,9 @@ pub(super) async fn sweep(connection: &mut PgConnection) -> Result<Option<u64>, 
     Ok(gone.map(i64::unsigned_abs))
 }
 
-/// Compares the number with the rows and removes old visits; `None` when another replica does it at this moment.
-pub(super) async fn audit(connection: &mut PgConnection, retention: Duration) -> Result<Option<Audit>, sqlx::Error> {
+/// Compares the number with the rows, corrects it, and removes old visits. Gives by how much it was wrong; `None` when another replica does it at
+/// this moment.
+pub(super) async fn audit(connection: &mut PgConnection, retention: Duration) -> Result<Option<i64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     // A statement of its own: the next one has a snapshot that knows what the last audit did.
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
@@ -154,14 +146,9 @@ pub(super) async fn audit(connection: &mut PgConnection, retention: Duration) ->
         return Ok(None);
     }
     let difference = sqlx::query_scalar("SELECT tidemark.audit_visitors()").fetch_one(&mut *transaction).await?;
-    let forgotten = sqlx::query(FORGET_VISITS)
-        .bind(retention.as_secs_f64())
-        .bind(FORGET)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+    sqlx::query(FORGET_VISITS).bind(retention.as_secs_f64()).bind(FORGET).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(Some(Audit { difference, forgotten }))
+    Ok(Some(difference))
 }
 
 /// Takes an instance out that ends in order.

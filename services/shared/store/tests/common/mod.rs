@@ -76,22 +76,14 @@ impl Stage {
         TextWriter::start(config, metrics, &self.tracker, self.token.clone())
     }
 
-    /// The sum of a counter or gauge over all its labels that have this value; `""` takes all.
+    /// [`metric`] of the tasks that this stage started.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == name).expect(name);
-        let metrics = family.get_metric().iter();
-        let chosen =
-            metrics.filter(|metric| label.is_empty() || metric.get_label().iter().any(|pair| pair.value() == label));
-        chosen.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+        metric(&self.registry, name, label)
     }
 
-    /// How many batches were written, and how many rows in all.
+    /// How many batches of texts were written, and how many rows in all.
     pub fn batches(&self) -> (u64, f64) {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == "tidemark_text_batch_rows").unwrap();
-        let histogram = family.get_metric()[0].get_histogram();
-        (histogram.get_sample_count(), histogram.get_sample_sum())
+        batches(&self.registry, "tidemark_text_batch_rows")
     }
 
     pub async fn insert(&self, body: &str) {
@@ -124,6 +116,24 @@ impl Stage {
         timeout(Duration::from_secs(1), self.tracker.wait()).await.expect("the tasks end in time");
         timeout(LONG, self.pool.close()).await.expect("the test has given its connections back");
     }
+}
+
+/// The sum of a counter or gauge over all its labels that have this value; `""` takes all.
+pub fn metric(registry: &Registry, name: &str, label: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name).expect(name);
+    let metrics = family.get_metric().iter();
+    let chosen =
+        metrics.filter(|metric| label.is_empty() || metric.get_label().iter().any(|pair| pair.value() == label));
+    chosen.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+}
+
+/// How often a histogram was told something, and the sum of it.
+pub fn batches(registry: &Registry, name: &str) -> (u64, f64) {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name).expect(name);
+    let histogram = family.get_metric()[0].get_histogram();
+    (histogram.get_sample_count(), histogram.get_sample_sum())
 }
 
 pub fn count(reading: &Reading) -> i64 {
