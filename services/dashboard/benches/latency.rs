@@ -38,6 +38,7 @@ async fn main() {
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database.clone(), "bench"),
+        servers: dashboard::servers::ServersConfig::new(None),
         visitors: VisitorsConfig::new(database, "bench"),
     };
     let served = tokio::spawn(dashboard::run(settings, Listeners { users, admin }, signals.clone()));

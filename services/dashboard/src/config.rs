@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | – | `postgres://user:password@host:port/database` |
 //! | `LISTEN_DATABASE_URL` | `DATABASE_URL` | a direct way to the same database, if `DATABASE_URL` leads through a pooler |
+//! | `GENERATOR_URL` | none | `http://host:port` of the metric generator; without it the feed `servers` is empty |
 //! | `ALLOWED_ORIGINS` | none | pages of other sites that may connect: `https://a.example,https://b.example`, or `*` |
 //! | `DRAIN_SECONDS` | 10 | over how long clients are moved away when this replica ends |
 //! | `VISIT_RETENTION_DAYS` | 30 | how long visits that are over are remembered; the total does not depend on it |
@@ -14,7 +15,11 @@ use clap::Parser;
 use runtime::{Secret, ServiceArgs, invalid};
 use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
 
-use crate::{Settings, origin::AllowedOrigins};
+use crate::{
+    Settings,
+    origin::AllowedOrigins,
+    servers::{GeneratorUrl, ServersConfig},
+};
 
 /// A write that makes no progress for so long ends the connection.
 const STALL: Duration = Duration::from_secs(30);
@@ -30,6 +35,9 @@ pub struct Args {
     database_url: Secret,
     #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true)]
     listen_database_url: Option<Secret>,
+    /// Where the metric generator listens; without it the feed `servers` is empty.
+    #[arg(long, env = "GENERATOR_URL")]
+    generator_url: Option<GeneratorUrl>,
     /// Pages of other sites that may connect, separated by commas.
     #[arg(long, env = "ALLOWED_ORIGINS", default_value = "")]
     allowed_origins: AllowedOrigins,
@@ -58,6 +66,7 @@ impl Args {
             drain: Duration::from_secs(self.drain_seconds.into()),
             beat: Duration::from_millis(protocol::DEFAULT_BEAT_MS),
             stall: STALL,
+            servers: ServersConfig::new(self.generator_url),
             visitors: VisitorsConfig {
                 retention: Duration::from_secs(u64::from(self.visit_retention_days) * 86_400),
                 ..VisitorsConfig::new(database.clone(), self.service.replica_name.clone())

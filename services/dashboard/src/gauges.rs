@@ -10,7 +10,8 @@ use prometheus::{
 
 use crate::hub::{Gauge, Hub};
 
-/// Value and age of every scalar feed. Feeds are rows of a table, so there are as many series as rows, and one for each number of a value.
+/// Age of every feed, and value of every scalar one. Feeds are rows of a table, so there are as many series as rows, and one for each number of a
+/// value. What the keys of a feed hold is no metric of this replica.
 pub struct FeedGauges {
     hub: Arc<Hub>,
     /// Never filled: they say which metrics there will be.
@@ -49,7 +50,9 @@ impl Collector for FeedGauges {
         // New ones for each scrape: a feed that is gone leaves nothing behind, and two scrapes at once do not meet.
         let Ok(Vectors { value, age }) = Vectors::new() else { return Vec::new() };
         for Gauge { feed, age: since, fields } in self.hub.gauges() {
-            age.with_label_values(&[&feed]).set(since.as_secs_f64());
+            if let Some(since) = since {
+                age.with_label_values(&[&feed]).set(since.as_secs_f64());
+            }
             for (field, number) in fields {
                 value.with_label_values(&[&feed, &field]).set(number);
             }

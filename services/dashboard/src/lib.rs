@@ -1,7 +1,7 @@
 //! Pushes feeds to browsers: `GET /ws`, protocol `tidemark.v1`.
 //!
-//! The way of a number: `store::Reader` -> [`stream_processor`] -> [`hub`] -> [`session`] -> the browser. [`gateway`] decides who may connect and
-//! tells [`db_updater`] of visits, [`drain`] how clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
+//! The way of a number: `store::Reader` -> [`stream_processor`] -> [`hub`] -> [`session`] -> the browser; [`servers`] brings into the hub what is asked of
+//! the metric generator. [`gateway`] decides who may connect and tells [`db_updater`] of visits, [`drain`] how clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
 
 pub mod config;
 pub mod db_updater;
@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod metrics;
 pub mod origin;
 pub mod push;
+pub mod servers;
 pub mod session;
 pub mod stream_processor;
 pub mod wire;
@@ -24,8 +25,16 @@ use store::{Reader, ReaderConfig, ReaderMetrics, VisitorMetrics, Visitors, Visit
 use tokio::{sync::watch, time::timeout_at};
 
 use crate::{
-    db_updater::DbUpdater, drain::Drain, gateway::Gateway, gauges::FeedGauges, hub::Hub, metrics::Metrics,
-    origin::AllowedOrigins, push::Pushes, session::Context,
+    db_updater::DbUpdater,
+    drain::Drain,
+    gateway::Gateway,
+    gauges::FeedGauges,
+    hub::Hub,
+    metrics::Metrics,
+    origin::AllowedOrigins,
+    push::Pushes,
+    servers::{ServerMetrics, ServersConfig},
+    session::Context,
 };
 
 /// After the leftovers were told, how long tasks may take to end: a closing handshake has one second.
@@ -48,6 +57,8 @@ pub struct Settings {
     pub reader: ReaderConfig,
     /// How visitors are counted.
     pub visitors: VisitorsConfig,
+    /// How the metric generator is asked.
+    pub servers: ServersConfig,
 }
 
 /// Serves until it is told to stop, then moves the clients away and returns; told to hurry, it does not wait for them.
@@ -70,6 +81,8 @@ pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> 
     if runtime::traces_are_on() {
         tasks.tracker.spawn(Arc::clone(&pushes).run(tasks.token.clone()));
     }
+    let (ready, metrics) = (admin.readiness.condition("servers"), ServerMetrics::register(&admin.registry)?);
+    servers::start(settings.servers, Arc::clone(&hub), metrics, ready, &tasks.tracker, &tasks.token);
     admin.registry.register(Box::new(FeedGauges::new(Arc::clone(&hub))?))?;
 
     let metrics = VisitorMetrics::register(&admin.registry)?;

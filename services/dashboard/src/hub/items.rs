@@ -40,14 +40,14 @@ pub struct Scalar {
     pub changed: Option<Instant>,
 }
 
-/// A scalar feed at a moment, as numbers.
+/// A feed at a moment, as numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gauge {
     /// Its name.
     pub feed: String,
-    /// How long ago the value was last known to be true.
-    pub age: Duration,
-    /// The fields of the value that are numbers.
+    /// How long ago the feed was last known to be true; `None`: never yet.
+    pub age: Option<Duration>,
+    /// The fields of the value that are numbers; empty for a keyed feed.
     pub fields: Vec<(String, f64)>,
 }
 
@@ -62,10 +62,23 @@ struct Entry {
 #[derive(Debug)]
 struct Feed {
     keyed: bool,
-    known_at: Instant,
+    /// `None`: nothing of it was ever known.
+    known_at: Option<Instant>,
     entries: BTreeMap<String, Entry>,
-    /// Tick of the last removal of a key: who is behind it gets the whole feed.
-    removed: u64,
+    /// Whether a key that is not here is known not to exist. A scalar feed has one key, and that is here.
+    complete: bool,
+    /// Tick of the last removal of a key, or of the moment when the feed became complete: who is behind it gets the whole feed.
+    whole_since: u64,
+}
+
+impl Feed {
+    fn new(keyed: bool) -> Self {
+        Self { keyed, known_at: None, entries: BTreeMap::new(), complete: !keyed, whole_since: 0 }
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.known_at.map(|at| now.saturating_duration_since(at))
+    }
 }
 
 /// The state of the hub.
@@ -126,9 +139,8 @@ impl Items {
 
     /// Takes an entry, which gets its tick here.
     fn insert(&mut self, feed: &str, key: Option<&str>, entry: Entry, at: Instant) {
-        let empty = || Feed { keyed: key.is_some(), known_at: at, entries: BTreeMap::new(), removed: 0 };
-        let feed = self.feeds.entry(feed.to_owned()).or_insert_with(empty);
-        feed.known_at = feed.known_at.max(at);
+        let feed = self.feeds.entry(feed.to_owned()).or_insert_with(|| Feed::new(key.is_some()));
+        feed.known_at = feed.known_at.max(Some(at));
         let key = key.unwrap_or_default();
         if feed.entries.get(key).is_none_or(|known| entry.version > known.version) {
             self.position.tick += 1;
@@ -142,8 +154,33 @@ impl Items {
             && feed.entries.remove(key).is_some()
         {
             self.position.tick += 1;
-            feed.removed = self.position.tick;
+            feed.whole_since = self.position.tick;
         }
+    }
+
+    /// A keyed feed exists, though none of its keys is known yet. Clients may ask for it from now on.
+    pub fn declare(&mut self, feed: &str) {
+        self.feeds.entry(feed.to_owned()).or_insert_with(|| Feed::new(true));
+    }
+
+    /// From now on a key of this feed that is not here is one that does not exist, and clients are told so.
+    pub fn complete(&mut self, feed: &str) {
+        if let Some(feed) = self.feeds.get_mut(feed).filter(|feed| !feed.complete) {
+            self.position.tick += 1;
+            (feed.complete, feed.whole_since) = (true, self.position.tick);
+        }
+    }
+
+    /// What is known of this feed was true at this moment, though no value is newer.
+    pub fn confirm(&mut self, feed: &str, at: Instant) {
+        if let Some(feed) = self.feeds.get_mut(feed) {
+            feed.known_at = feed.known_at.max(Some(at));
+        }
+    }
+
+    /// The keys that are known of this feed.
+    pub fn keys(&self, feed: &str) -> impl Iterator<Item = &str> {
+        self.feeds.get(feed).into_iter().flat_map(|feed| feed.entries.keys().map(String::as_str))
     }
 
     /// Says whether the database can be read.
@@ -175,8 +212,8 @@ impl Items {
     pub fn since(&self, feeds: &Feeds, tick: u64) -> News {
         self.select(
             feeds,
-            |_, feed, entry| entry.tick > tick || feed.removed > tick,
-            |feed| tick == 0 || feed.removed > tick,
+            |_, feed, entry| entry.tick > tick || feed.whole_since > tick,
+            |feed| tick == 0 || feed.whole_since > tick,
         )
     }
 
@@ -206,7 +243,7 @@ impl Items {
         let mut news = News::default();
         for name in feeds.names() {
             let Some(feed) = self.feeds.get(name) else { continue };
-            if feed.keyed && feeds.whole(name) && whole(feed) {
+            if feed.keyed && feed.complete && feeds.whole(name) && whole(feed) {
                 news.complete.push(name.to_owned());
             }
             let entries =
@@ -232,9 +269,9 @@ impl Items {
         Some(Cursor { history: self.history.clone()?, versions: feeds.names().filter_map(scalar).collect() })
     }
 
-    /// How long ago each of these feeds was last known to be true.
+    /// How long ago each of these feeds was last known to be true; one of which nothing was ever known is not in it.
     pub fn ages(&self, feeds: &Feeds, now: Instant) -> BTreeMap<String, Duration> {
-        let age = |name: &str| Some((name.to_owned(), now.saturating_duration_since(self.feeds.get(name)?.known_at)));
+        let age = |name: &str| Some((name.to_owned(), self.feeds.get(name)?.age(now)?));
         feeds.names().filter_map(age).collect()
     }
 
@@ -243,142 +280,17 @@ impl Items {
         Some(self.feeds.get(feed)?.entries.get("")?.tick)
     }
 
-    /// All scalar feeds as numbers.
+    /// All feeds as numbers.
     pub fn gauges(&self, now: Instant) -> Vec<Gauge> {
-        let scalar = |(name, feed): (&String, &Feed)| {
-            let value = feed.entries.get("").filter(|_| !feed.keyed)?.value.as_object()?;
-            let fields = value.iter().filter_map(|(field, value)| Some((field.clone(), value.as_f64()?))).collect();
-            Some(Gauge { feed: name.clone(), age: now.saturating_duration_since(feed.known_at), fields })
+        let gauge = |(name, feed): (&String, &Feed)| {
+            let value = feed.entries.get("").filter(|_| !feed.keyed).and_then(|entry| entry.value.as_object());
+            let number = |(field, value): (&String, &Value)| Some((field.clone(), value.as_f64()?));
+            let fields = value.into_iter().flatten().filter_map(number).collect();
+            Gauge { feed: name.clone(), age: feed.age(now), fields }
         };
-        self.feeds.iter().filter_map(scalar).collect()
+        self.feeds.iter().map(gauge).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn history(timeline: u32) -> History {
-        History { store: "s".into(), timeline }
-    }
-
-    fn snapshot(at: Instant, timeline: u32, values: &[(&str, u64, i64)]) -> Snapshot {
-        let scalar = |(feed, version, n): &(&str, u64, i64)| Scalar {
-            feed: (*feed).to_owned(),
-            version: *version,
-            value: json!({ "count": n }),
-            changed: Some(at),
-        };
-        Snapshot { history: history(timeline), at, values: values.iter().map(scalar).collect() }
-    }
-
-    fn names(news: &News) -> Vec<String> {
-        news.items.iter().map(|item| format!("{}:{}@{}", item.feed, item.key, item.version)).collect()
-    }
-
-    fn cursor(timeline: u32, version: u64) -> Cursor {
-        Cursor { history: history(timeline), versions: [("texts".to_owned(), version)].into() }
-    }
-
-    #[test]
-    fn a_session_is_told_what_is_newer_than_its_tick_and_only_of_its_feeds() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        items.apply(snapshot(now, 1, &[("orders", 5, 50), ("texts", 1, 10)]));
-        let feeds = Feeds::parse("texts").unwrap();
-        assert_eq!(names(&items.since(&feeds, 0)), ["texts:@1"]);
-        let told = items.position();
-        assert!(items.since(&feeds, told.tick).is_empty());
-        items.apply(snapshot(now, 1, &[("orders", 6, 51), ("texts", 1, 10)]));
-        assert!(items.since(&feeds, told.tick).is_empty());
-        for version in 2..9 {
-            items.apply(snapshot(now, 1, &[("orders", 6, 51), ("texts", version, 10)]));
-        }
-        assert_eq!(names(&items.since(&feeds, told.tick)), ["texts:@8"], "the values in between are skipped");
-        assert_eq!(items.position().epoch, told.epoch);
-    }
-
-    #[test]
-    fn a_session_behind_a_removal_gets_the_whole_feed() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        for key in ["a", "b", "c"] {
-            items.put("servers", Some(key), 1, json!({}), now);
-        }
-        let (feeds, one) = (Feeds::parse("servers").unwrap(), Feeds::parse("servers:a").unwrap());
-        let first = items.since(&feeds, 0);
-        assert_eq!((names(&first).len(), first.complete.as_slice()), (3, ["servers".to_owned()].as_slice()));
-        let before = items.position().tick;
-        items.remove("servers", "b");
-        let news = items.since(&feeds, before);
-        assert_eq!(
-            (names(&news), news.complete),
-            (vec!["servers:a@1".into(), "servers:c@1".into()], vec!["servers".into()])
-        );
-        assert!(items.since(&feeds, items.position().tick).is_empty());
-        items.put("servers", Some("a"), 2, json!({}), now);
-        assert_eq!(names(&items.since(&one, before)), ["servers:a@2"]);
-    }
-
-    #[test]
-    fn a_version_that_falls_or_another_history_starts_an_epoch() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        items.apply(snapshot(now, 1, &[("texts", 9, 90)]));
-        let first = items.position();
-        items.apply(snapshot(now, 1, &[("texts", 8, 80)]));
-        assert_eq!(items.position().epoch, first.epoch + 1);
-        items.apply(snapshot(now, 2, &[("texts", 8, 80)]));
-        assert_eq!(items.position().epoch, first.epoch + 2);
-        assert_eq!(names(&items.since(&Feeds::parse("texts").unwrap(), first.tick)), ["texts:@8"]);
-    }
-
-    #[test]
-    fn a_reading_older_than_the_last_one_is_ignored() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        items.apply(snapshot(now + Duration::from_secs(1), 1, &[("texts", 9, 90)]));
-        let position = items.position();
-        items.apply(snapshot(now, 1, &[("texts", 8, 80)]));
-        assert_eq!(items.position(), position);
-    }
-
-    #[test]
-    fn a_cursor_is_compared_within_its_history_only() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        let feeds = Feeds::parse("texts").unwrap();
-        assert!(items.is_behind(&cursor(1, 0)), "nothing is known before the first reading");
-        items.apply(snapshot(now, 2, &[("texts", 9, 90)]));
-        assert!(items.beyond(&feeds, &cursor(2, 9)).is_empty());
-        assert_eq!(names(&items.beyond(&feeds, &cursor(2, 8))), ["texts:@9"]);
-        assert!(!items.is_behind(&cursor(2, 9)) && items.is_behind(&cursor(2, 10)));
-        assert!(!items.is_behind(&cursor(1, 99)) && items.is_behind(&cursor(3, 1)));
-        assert_eq!(items.cursor(&feeds), Some(cursor(2, 9)));
-    }
-
-    #[test]
-    fn ages_count_from_the_last_reading_also_when_nothing_changed() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        let feeds = Feeds::parse("texts").unwrap();
-        items.apply(snapshot(now, 1, &[("texts", 9, 90)]));
-        items.apply(snapshot(now + Duration::from_secs(2), 1, &[("texts", 9, 90)]));
-        assert_eq!(items.ages(&feeds, now + Duration::from_secs(5))["texts"], Duration::from_secs(3));
-    }
-    #[test]
-    fn news_are_as_new_as_their_newest_item() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        let later = now + Duration::from_secs(3);
-        items.apply(snapshot(now, 1, &[("orders", 5, 50), ("texts", 1, 10)]));
-        items.apply(snapshot(later, 1, &[("orders", 6, 51), ("texts", 1, 10)]));
-        assert_eq!(items.since(&Feeds::parse("orders,texts").unwrap(), 0).changed, Some(later));
-        assert_eq!(items.since(&Feeds::parse("texts").unwrap(), 0).changed, Some(now));
-    }
-
-    #[test]
-    fn scalar_feeds_are_gauges_and_keyed_ones_are_not() {
-        let (mut items, now) = (Items::default(), Instant::now());
-        items.apply(snapshot(now, 1, &[("orders", 5, 50)]));
-        items.put("servers", Some("a"), 1, json!({ "cpu": 1 }), now);
-        let age = Duration::from_secs(2);
-        let orders = Gauge { feed: "orders".into(), age, fields: vec![("count".into(), 50.0)] };
-        assert_eq!(items.gauges(now + age), [orders]);
-    }
-}
+mod tests;

@@ -183,7 +183,7 @@ impl Hub {
         Some(update)
     }
 
-    /// All scalar feeds as numbers.
+    /// All feeds as numbers.
     pub fn gauges(&self) -> Vec<Gauge> {
         self.lock().items.gauges(Instant::now())
     }

@@ -7,7 +7,7 @@ pub mod process;
 
 use std::{net::SocketAddr, time::Duration};
 
-use dashboard::{Settings, origin::AllowedOrigins};
+use dashboard::{Settings, origin::AllowedOrigins, servers::ServersConfig};
 use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite};
 use runtime::{Listeners, Signals};
 use serde_json::Value;
@@ -44,6 +44,7 @@ pub fn settings(database: DatabaseUrl) -> Settings {
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database.clone(), "dashboard-test"),
         visitors: VisitorsConfig::new(database, "dashboard-test"),
+        servers: ServersConfig::new(None),
     }
 }
 
