@@ -149,3 +149,33 @@ async fn a_malformed_visit_is_400_and_counts_nothing(pool: PgPoolOptions, option
     assert_eq!(replica.metric("tidemark_handshakes_total{outcome=\"query\"}").await, 5.0);
     replica.stop().await;
 }
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_visit_with_a_socket_on_each_of_two_replicas_is_one_visitor_all_the_time(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let pool = pool.connect_lazy_with(options.clone());
+    let (one, two) = (Replica::start(quick(&options)).await, Replica::start(quick(&options)).await);
+    let mut wall = two.connect("feeds=visitors").await;
+    wall.greeted().await;
+    let visit = Uuid::new_v4();
+    let old = one.connect(&page(visit, 1)).await;
+    wall.until(|frame| says(frame, 1, 1)).await;
+    // Make before break: the new socket first, and then the old one goes.
+    let mut moved = two.connect(&page(visit, 2)).await;
+    wait_until(LONG, "the new socket owns the row", async || rows_of(&pool, visit, 2).await == 1).await;
+    drop(old);
+    // Past the grace of the old one's farewell and two heartbeats of both replicas.
+    let watched = tokio::time::timeout(Duration::from_secs(2), wall.until(|frame| frame["type"] == "set")).await;
+    assert!(watched.is_err(), "nobody came and nobody went: {watched:?}");
+    assert_eq!((rows(&pool).await, rows_of(&pool, visit, 2).await), (1, 1));
+    assert!(says(&moved.greeted().await.1, 1, 1));
+    one.stop().await;
+    two.stop().await;
+}
+
+async fn rows_of(pool: &PgPool, visit: Uuid, n: i64) -> i64 {
+    let rows = "SELECT count(*) FROM tidemark.connections WHERE visit = $1 AND n = $2";
+    sqlx::query_scalar(rows).bind(visit).bind(n).fetch_one(pool).await.unwrap()
+}

@@ -17,7 +17,7 @@ use common::{LONG, request};
 use fastwebsockets::upgrade::IncomingUpgrade;
 use runtime::Tasks;
 use test_support::wait_until;
-use tidemark::front::{Backend, Front, Membership, bind, serve};
+use tidemark::front::{Backend, Door, Front, Membership, bind, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -57,7 +57,7 @@ impl Stand {
         let front = Arc::new(Front::new(&tasks));
         let listener = bind([127, 0, 0, 1].into(), 0).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tasks.tracker.spawn(serve(listener, Arc::clone(&front)));
+        tasks.tracker.spawn(serve(listener, Arc::clone(&front), Door::Users));
         let (report, got) = mpsc::unbounded_channel();
         Self { front, address, tasks, got, report }
     }

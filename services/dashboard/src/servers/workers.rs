@@ -66,6 +66,8 @@ impl Workers {
                 return;
             }
             sleep(match failures {
+                // A generator that has just started has no servers yet, and somebody is looking at the empty page.
+                0 if self.running.is_empty() => self.config.sample_interval,
                 // A tenth of chance: replicas that started together do not ask together for ever.
                 0 => self.config.list_interval.mul_f64(0.9 + rand::rng().random::<f64>() / 10.0),
                 failures => worker::backoff(failures, rand::rng().random()),

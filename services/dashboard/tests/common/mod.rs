@@ -192,6 +192,11 @@ impl Client {
 
     /// Reads until a frame satisfies the condition.
     pub async fn until(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(LONG, condition).await
+    }
+
+    /// The same for what takes its time also when all is well.
+    pub async fn until_within(&mut self, deadline: Duration, condition: impl Fn(&Value) -> bool) -> Value {
         let looking = async {
             loop {
                 let frame = self.frame().await.json();
@@ -200,7 +205,7 @@ impl Client {
                 }
             }
         };
-        timeout(LONG, looking).await.expect("the frame in time")
+        timeout(deadline, looking).await.expect("the frame in time")
     }
 
     /// Reads until this count arrives.

@@ -91,10 +91,16 @@ impl Running {
         self.request(self.admin, "GET", "/metrics", &[], "").await
     }
 
+    /// Sends a signal: `-KILL`, `-STOP`.
+    pub async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
     /// Tells it to stop, and gives how long that took.
     pub async fn stop(&mut self) -> Duration {
-        let (pid, began) = (self.child.id().unwrap().to_string(), Instant::now());
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let began = Instant::now();
+        self.signal("-TERM").await;
         let status = timeout(LONG, self.child.wait()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(0));
         began.elapsed()

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Error, replicas::Service};
 use crate::postgres;
 
 /// Where `make page` puts the page.
@@ -32,7 +32,10 @@ pub struct Args {
     /// Replicas of the dashboard.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=9))]
     dashboards: u16,
-    /// Directory with the programs app and dashboard (default: where this one is).
+    /// Replicas of the metric generator; SERVER_COUNT says how many servers they make.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=9))]
+    generators: u16,
+    /// Directory with the programs of the services (default: where this one is).
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
     /// Directory of the built page.
@@ -52,6 +55,7 @@ pub(super) struct Config {
     pub host: IpAddr,
     pub apps: u16,
     pub dashboards: u16,
+    pub generators: u16,
     pub bin_dir: PathBuf,
     pub page_dir: PathBuf,
 }
@@ -63,13 +67,14 @@ impl Args {
     }
 
     pub(super) fn check(self) -> Result<Config, Error> {
-        let Self { postgres, database_url, port, host, apps, dashboards, bin_dir, page_dir, verbose: _ } = self;
+        let Self { postgres, database_url, port, host, apps, dashboards, generators, bin_dir, page_dir, verbose: _ } =
+            self;
         let bin_dir = match bin_dir {
             Some(directory) => directory,
             None => env::current_exe().map_err(Error::Prepare)?.parent().unwrap_or(Path::new(".")).to_owned(),
         };
-        for program in ["app", "dashboard"] {
-            let path = bin_dir.join(program);
+        for service in Service::ALL {
+            let path = bin_dir.join(service.name());
             if !path.is_file() {
                 return Err(Error::Program(path));
             }
@@ -79,6 +84,6 @@ impl Args {
         }
         let absolute = |path: PathBuf| std::path::absolute(path).map_err(Error::Prepare);
         let (bin_dir, page_dir) = (absolute(bin_dir)?, absolute(page_dir)?);
-        Ok(Config { postgres, database_url, port, host, apps, dashboards, bin_dir, page_dir })
+        Ok(Config { postgres, database_url, port, host, apps, dashboards, generators, bin_dir, page_dir })
     }
 }

@@ -6,7 +6,7 @@ mod replicas;
 mod roster;
 mod summary;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use runtime::Tasks;
 use tokio::time::Instant;
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 pub use config::Args;
 
 use crate::{
-    front::{self, Front},
+    front::{self, Door, Front},
     postgres,
     process::Household,
     say,
 };
 use config::Config;
-use replicas::Stage;
+use replicas::{Service, Stage};
 use roster::{Entry, Roster};
 
 /// How long after a death a fresh replica starts: long enough to see on the page that one is missing.
@@ -37,7 +37,7 @@ const END: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program of ours has not been built.
-    #[error("{} is missing: build it with `cargo build -p app -p dashboard`, or name its directory with --bin-dir", .0.display())]
+    #[error("{} is missing: build it with `cargo build -p app -p dashboard -p metric-generator`, or name its directory with --bin-dir", .0.display())]
     Program(PathBuf),
     /// The page has not been built.
     #[error("{} has no index.html: build the page with `make page`, or name its directory with --page-dir", .0.display())]
@@ -118,10 +118,13 @@ pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
 
     let (front_tasks, began) = (Tasks::default(), Instant::now());
     let front = Arc::new(Front::new(&front_tasks));
-    let mut server = front_tasks.tracker.spawn(front::serve(listener, Arc::clone(&front)));
+    let mut server = front_tasks.tracker.spawn(front::serve(listener, Arc::clone(&front), Door::Users));
+    let internal = front::bind(Ipv4Addr::LOCALHOST.into(), 0).await?;
+    let generator_url = format!("http://{}", internal.local_addr().map_err(Error::Prepare)?);
+    front_tasks.tracker.spawn(front::serve(internal, Arc::clone(&front), Door::Services));
     let system = System::new(signals.hurry.clone());
 
-    let starting = system.start(config, front, &roster, household);
+    let starting = system.start(config, front, generator_url, &roster, household);
     let mut outcome = tokio::select! {
         started = starting => started,
         () = signals.stop.cancelled() => Ok(()),
@@ -158,6 +161,7 @@ impl System {
         &self,
         config: Config,
         front: Arc<Front>,
+        generator_url: String,
         roster: &Arc<Roster>,
         household: &Household,
     ) -> Result<(), Error> {
@@ -171,17 +175,18 @@ impl System {
                 url
             }
         };
-        let (apps, dashboards) = (config.apps, config.dashboards);
-        say::line(format_args!("starting {apps} x app, {dashboards} x dashboard"));
+        let counts = Service::ALL.map(|service| format!("{} x {}", service.count(&config), service.name()));
+        say::line(format_args!("starting {}", counts.join(", ")));
         let stage = Stage {
             config,
             database_url,
+            generator_url,
             front,
             roster: Arc::clone(roster),
             household: household.clone(),
             token: self.replicas.token.clone(),
             hurry: self.hurry.clone(),
-            numbers: [const { std::sync::atomic::AtomicU32::new(1) }; 2],
+            numbers: [const { std::sync::atomic::AtomicU32::new(1) }; Service::ALL.len()],
         };
         for replica in Arc::new(stage).all().await? {
             self.replicas.tracker.spawn(replica.keep());

@@ -46,13 +46,28 @@ const STOP: [(Signal, Duration); 3] = [
 pub(super) enum Service {
     App,
     Dashboard,
+    MetricGenerator,
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    /// All of them, in the order of the variants.
+    pub const ALL: [Self; 3] = [Self::App, Self::Dashboard, Self::MetricGenerator];
+
+    /// The name of the program.
+    pub fn name(self) -> &'static str {
         match self {
             Self::App => "app",
             Self::Dashboard => "dashboard",
+            Self::MetricGenerator => "metric-generator",
+        }
+    }
+
+    /// How many replicas there are to be.
+    pub fn count(self, config: &Config) -> u16 {
+        match self {
+            Self::App => config.apps,
+            Self::Dashboard => config.dashboards,
+            Self::MetricGenerator => config.generators,
         }
     }
 
@@ -60,6 +75,7 @@ impl Service {
         match self {
             Self::App => &front.apps,
             Self::Dashboard => &front.dashboards,
+            Self::MetricGenerator => &front.generators,
         }
     }
 }
@@ -68,13 +84,15 @@ impl Service {
 pub(super) struct Stage {
     pub config: Config,
     pub database_url: String,
+    /// Where the front forwards to the generators.
+    pub generator_url: String,
     pub front: Arc<Front>,
     pub roster: Arc<Roster>,
     pub household: Household,
     pub token: CancellationToken,
     pub hurry: CancellationToken,
     /// The next number of each service: every replica gets a name of its own.
-    pub numbers: [AtomicU32; 2],
+    pub numbers: [AtomicU32; Service::ALL.len()],
 }
 
 /// A replica that was ready once.
@@ -88,8 +106,7 @@ pub(super) struct Replica {
 impl Stage {
     /// Starts all replicas at the same time.
     pub async fn all(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
-        let services = [(Service::App, self.config.apps), (Service::Dashboard, self.config.dashboards)];
-        let all = services.into_iter().flat_map(|(service, count)| (0..count).map(move |_| service));
+        let all = Service::ALL.into_iter().flat_map(|service| (0..service.count(&self.config)).map(move |_| service));
         try_join_all(all.map(|service| self.launch(service))).await
     }
 
@@ -145,7 +162,11 @@ impl Stage {
             .env("DATABASE_URL", &self.database_url)
             .env("PAGE_DIR", &self.config.page_dir)
             // Whatever the user's shell says, it is about another database.
-            .env_remove("LISTEN_DATABASE_URL");
+            .env_remove("LISTEN_DATABASE_URL")
+            .env_remove("GENERATOR_URL");
+        if self.config.generators > 0 {
+            command.env("GENERATOR_URL", &self.generator_url);
+        }
         command
     }
 }

@@ -20,7 +20,7 @@ const FILE: &str = "demo.json";
 /// One running part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// `front`, `app`, `dashboard` or `postgres`.
+    /// `front`, `app`, `dashboard`, `metric-generator` or `postgres`.
     pub service: String,
     /// Name of the replica.
     pub name: String,
@@ -99,7 +99,7 @@ impl Roster {
     fn change(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut entries);
-        let order = ["front", "app", "dashboard", "postgres"];
+        let order = ["front", "app", "dashboard", "metric-generator", "postgres"];
         // The number at the end of a name may have more digits than that of another.
         entries.sort_by_key(|Entry { service, name, .. }| {
             (order.iter().position(|known| known == service), name.len(), name.clone())

@@ -16,11 +16,11 @@ pub(super) fn front_url(address: SocketAddr) -> String {
 /// Who runs, and how to take one away.
 pub(super) fn text(url: &str, entries: &[Entry], took: Duration) -> String {
     let mut text = format!("\nTidemark runs at {url} (ready after {:.1} s)\n\n", took.as_secs_f32());
-    let _ = writeln!(text, "  {:<14}{:<9}{:<25}admin", "name", "pid", "address");
+    let _ = writeln!(text, "  {:<20}{:<9}{:<25}admin", "name", "pid", "address");
     for Entry { name, pid, url, admin, .. } in entries.iter().filter(|entry| entry.service != "front") {
         let _ = match admin {
-            Some(admin) => writeln!(text, "  {name:<14}{pid:<9}{url:<25}{admin}"),
-            None => writeln!(text, "  {name:<14}{pid:<9}{url}"),
+            Some(admin) => writeln!(text, "  {name:<20}{pid:<9}{url:<25}{admin}"),
+            None => writeln!(text, "  {name:<20}{pid:<9}{url}"),
         };
     }
     if let Some(Entry { name, pid, .. }) = entries.iter().find(|entry| entry.service == "dashboard") {

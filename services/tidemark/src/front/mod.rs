@@ -1,4 +1,5 @@
 //! One address for all replicas: `/ws` and `/events` go to a ready dashboard, everything else to a ready app. In production the ingress does this.
+//! A second address, for the services themselves, leads to a ready metric generator, as an internal Service does on a cluster.
 
 mod forward;
 mod pool;
@@ -36,13 +37,24 @@ pub enum Error {
     },
 }
 
-/// The two kinds of replicas behind one address.
+/// Which address a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The one that people open.
+    Users,
+    /// The one that only our services know.
+    Services,
+}
+
+/// All replicas.
 #[derive(Debug)]
 pub struct Front {
     /// Replicas of the app.
     pub apps: Pool,
     /// Replicas of the dashboard.
     pub dashboards: Pool,
+    /// Replicas of the metric generator.
+    pub generators: Pool,
     policy: ProxyPolicy,
     /// Ends the tunnels of upgraded connections.
     token: CancellationToken,
@@ -51,14 +63,18 @@ pub struct Front {
 impl Front {
     /// A front without replicas; everything ends with the token of these tasks.
     pub fn new(tasks: &Tasks) -> Self {
-        let (apps, dashboards) = (Pool::new(tasks.clone()), Pool::new(tasks.clone()));
+        let [apps, dashboards, generators] = [(); 3].map(|()| Pool::new(tasks.clone()));
         // The dashboard compares the page's origin with the host that the browser asked for.
         let policy = ProxyPolicy::new().with_host_behaviour(HostBehaviour::Preserve);
-        Self { apps, dashboards, policy, token: tasks.token.clone() }
+        Self { apps, dashboards, generators, policy, token: tasks.token.clone() }
     }
 
-    fn pool(&self, path: &str) -> &Pool {
-        if matches!(path, "/ws" | "/events") { &self.dashboards } else { &self.apps }
+    fn pool(&self, door: Door, path: &str) -> &Pool {
+        match door {
+            Door::Services => &self.generators,
+            Door::Users if matches!(path, "/ws" | "/events") => &self.dashboards,
+            Door::Users => &self.apps,
+        }
     }
 }
 
@@ -78,9 +94,9 @@ pub async fn bind(host: IpAddr, port: u16) -> Result<TcpListener, Error> {
 ///
 /// # Errors
 /// When the listener breaks.
-pub async fn serve(listener: TcpListener, front: Arc<Front>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, front: Arc<Front>, door: Door) -> io::Result<()> {
     let token = front.token.clone();
-    let routes = Router::new().fallback(forward::forward).with_state(front);
+    let routes = Router::new().fallback(forward::forward).with_state((front, door));
     // Frames are small and each is news: waiting to fill a packet would only delay them.
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     axum::serve(listener, routes).with_graceful_shutdown(token.cancelled_owned()).await
@@ -94,7 +110,12 @@ mod tests {
     async fn the_path_chooses_the_service() {
         let front = Front::new(&Tasks::default());
         for (path, dashboard) in [("/ws", true), ("/events", true), ("/", false), ("/ws/", false), ("/save", false)] {
-            assert_eq!(std::ptr::eq(front.pool(path), &raw const front.dashboards), dashboard, "{path}");
+            assert_eq!(std::ptr::eq(front.pool(Door::Users, path), &raw const front.dashboards), dashboard, "{path}");
+        }
+        for path in ["/servers", "/metrics"] {
+            let users = front.pool(Door::Users, path);
+            assert!(std::ptr::eq(users, &raw const front.apps), "{path}: the generator is no business of users");
+            assert!(std::ptr::eq(front.pool(Door::Services, path), &raw const front.generators), "{path}");
         }
     }
 
