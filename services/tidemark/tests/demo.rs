@@ -1,4 +1,4 @@
-//! The whole system as a user starts it. Needs the programs `app` and `dashboard` beside `tidemark`: `cargo build -p app -p dashboard`.
+//! The whole system as a user starts it. Needs the programs of the services beside `tidemark`: `make services`.
 
 mod common;
 
@@ -13,10 +13,14 @@ use nix::sys::signal::Signal;
 use test_support::wait_until;
 use tidemark::process::is_running;
 
+/// One replica of each service.
+const SINGLE: [&str; 6] = ["--apps", "1", "--dashboards", "1", "--generators", "1"];
+
 #[tokio::test]
 async fn everything_is_served_at_one_address_and_named_in_the_file() {
     let demo = Demo::start(&[]).await;
-    assert_eq!(demo.names(), ["front", "app-1", "app-2", "dashboard-1", "dashboard-2", "postgres"]);
+    let parts = ["app-1", "app-2", "dashboard-1", "dashboard-2", "metric-generator-1", "metric-generator-2"];
+    assert_eq!(demo.names(), [["front"].as_slice(), &parts, &["postgres"]].concat());
     assert_eq!(demo.pid("front"), demo.run.pid);
     for entry in demo.entries() {
         assert!(is_running(entry["pid"].as_i64().unwrap().try_into().unwrap()), "{entry}");
@@ -78,9 +82,9 @@ async fn replicas_and_the_database_come_back_after_a_death_and_a_watcher_misses_
 
 #[tokio::test]
 async fn a_sigkill_leaves_neither_processes_nor_files() {
-    let mut demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let mut demo = Demo::start(&SINGLE).await;
     let children = demo.children();
-    assert_eq!(children.len(), 3);
+    assert_eq!(children.len(), 4);
     demo.run.signal(Signal::SIGKILL);
     assert_eq!(demo.run.end().await, None);
     all_gone(&children).await;
@@ -112,7 +116,7 @@ async fn what_stands_in_the_way_is_named_before_anything_is_started() {
     for (arguments, part) in [
         (["--port", &port, "--page-dir", "page"].as_slice(), format!("port {port} is in use")),
         (&["--port", "0", "--page-dir", "no-page"], "make page".to_owned()),
-        (&["--port", "0", "--page-dir", "page", "--bin-dir", "page"], "cargo build -p app -p dashboard".to_owned()),
+        (&["--port", "0", "--page-dir", "page", "--bin-dir", "page"], "cargo build -p app".to_owned()),
     ] {
         let mut run = place.start(&[&["demo"], arguments].concat());
         assert_eq!(run.end().await, Some(1));
@@ -137,7 +141,7 @@ async fn a_replica_that_cannot_start_says_why() {
 #[tokio::test]
 async fn a_program_that_fails_takes_nothing_else_with_it() {
     let place = place();
-    for program in ["app", "dashboard"] {
+    for program in ["app", "dashboard", "metric-generator"] {
         let path = place.work.join("page").join(program);
         fs::write(&path, "#!/bin/sh\necho no luck today\nexit 3\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -146,25 +150,25 @@ async fn a_program_that_fails_takes_nothing_else_with_it() {
     assert_eq!(run.end().await, Some(1));
     let (out, err) = (run.out.text(), run.err.text());
     assert!(err.contains("ended with exit code 3 before it was ready") && err.contains("no luck today"), "{err}");
-    assert_eq!(out, "starting Postgres\nstarting 2 x app, 2 x dashboard\nstopping");
+    assert_eq!(out, "starting Postgres\nstarting 2 x app, 2 x dashboard, 2 x metric-generator\nstopping");
     assert_eq!(names(&place.work), ["page"]);
     assert!(names(&place.temporary).is_empty());
 }
 
 #[tokio::test]
 async fn a_second_demo_in_the_same_directory_is_refused_and_harms_nothing() {
-    let demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let demo = Demo::start(&SINGLE).await;
     let mut second = demo.place.start(&["demo", "--port", "0", "--page-dir", "page"]);
     assert_eq!(second.end().await, Some(1));
     let expected = format!("a demo already runs here: pid {}", demo.run.pid);
     assert!(second.err.text().contains(&expected), "{}", second.err.text());
-    assert_eq!(demo.names(), ["front", "app-1", "dashboard-1", "postgres"]);
+    assert_eq!(demo.names(), ["front", "app-1", "dashboard-1", "metric-generator-1", "postgres"]);
     tokio::time::timeout(Duration::from_secs(5), demo.stop(Signal::SIGTERM)).await.expect("a prompt end");
 }
 
 #[tokio::test]
 async fn a_frozen_replica_does_not_keep_it_from_ending() {
-    let mut demo = Demo::start(&["--apps", "1", "--dashboards", "1"]).await;
+    let mut demo = Demo::start(&SINGLE).await;
     let children = demo.children();
     demo.kill("app-1", Signal::SIGSTOP);
     demo.run.signal(Signal::SIGINT);
@@ -173,4 +177,35 @@ async fn a_frozen_replica_does_not_keep_it_from_ending() {
     assert_eq!(demo.run.end().await, Some(0));
     assert!(!children.iter().any(|pid| is_running(*pid)), "no process is left");
     assert_eq!(names(&demo.place.temporary), [""; 0]);
+}
+
+#[tokio::test]
+async fn servers_stay_live_when_a_generator_dies_and_there_are_none_without_one() {
+    let demo = Demo::start(&[]).await;
+    let watching = Place::new();
+    let mut watch =
+        watching.start(&["watch", &format!("http://{}", demo.address), "--feeds", "servers:server-1", "--json"]);
+    watch.out.line("cpu_usage").await;
+    for name in ["metric-generator-1", "metric-generator-2"] {
+        demo.kill(name, Signal::SIGKILL);
+        let seen = watch.out.all().len();
+        let news = async || watch.out.all()[seen..].iter().filter(|line| line.contains("cpu_usage")).count() >= 4;
+        let took = wait_until(LONG, "later samples", news).await;
+        // A sample a second, and at most one second is missed by a question to the replica that died.
+        assert!(took < Duration::from_secs(7), "{took:?} after {name}");
+        let back = async || demo.names().iter().filter(|name| name.starts_with("metric-generator")).count() == 2;
+        wait_until(LONG, "a fresh generator is there", back).await;
+    }
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().await, Some(0));
+    demo.stop(Signal::SIGTERM).await;
+
+    let without = Demo::start(&["--generators", "0"]).await;
+    let mut watch = watching.start(&["watch", &format!("http://{}", without.address), "--feeds", "servers", "--json"]);
+    watch.out.line("live").await;
+    assert_eq!(without.children().len(), 5);
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().await, Some(0));
+    assert!(!watch.out.text().contains("cpu_usage"), "{}", watch.out.text());
+    without.stop(Signal::SIGTERM).await;
 }

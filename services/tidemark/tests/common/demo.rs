@@ -1,4 +1,4 @@
-//! The demo, as a user starts it. Needs the programs `app` and `dashboard` beside `tidemark`: `cargo build -p app -p dashboard`.
+//! The demo, as a user starts it. Needs the programs of the services beside `tidemark`: `make services`.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -15,8 +15,8 @@ use super::{LONG, Place, Run, names, request};
 /// A place with a page in it, as small as a page can be.
 pub fn place() -> Place {
     let programs = Path::new(env!("CARGO_BIN_EXE_tidemark")).parent().unwrap();
-    for program in ["app", "dashboard"] {
-        assert!(programs.join(program).is_file(), "build it first: cargo build -p app -p dashboard");
+    for program in ["app", "dashboard", "metric-generator"] {
+        assert!(programs.join(program).is_file(), "build it first: cargo build -p {program}");
     }
     let place = Place::new();
     fs::create_dir(place.work.join("page")).unwrap();
