@@ -36,22 +36,15 @@ pub struct ServersConfig {
     pub generator: Option<GeneratorUrl>,
     /// Between two looks at the list of servers.
     pub list_interval: Duration,
-    /// Between two looks at one server's latest sample.
-    pub sample_interval: Duration,
     /// How long the generator has to answer.
     pub patience: Duration,
 }
 
 impl ServersConfig {
-    /// The times of DESIGN 4.2: a list every 5 s, a sample every second, 800 ms to answer.
+    /// A list every 5 s, and 800 ms to answer: less than the second between two questions.
     #[must_use]
     pub fn new(generator: Option<GeneratorUrl>) -> Self {
-        Self {
-            generator,
-            list_interval: Duration::from_secs(5),
-            sample_interval: Duration::from_secs(1),
-            patience: Duration::from_millis(800),
-        }
+        Self { generator, list_interval: Duration::from_secs(5), patience: Duration::from_millis(800) }
     }
 }
 

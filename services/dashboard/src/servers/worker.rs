@@ -1,22 +1,31 @@
 //! One server's worker: asks for its latest sample each second, and posts what is new.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rand::RngExt;
 use tokio::{
     sync::mpsc::Sender,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{channel::Post, generator::Generator};
+
+/// Within which part of a second of the wall clock a worker asks, ms. Samples are made when a second begins, and a thousand of them are stored and
+/// read again within a quarter of it. With the channel's quarter and a session's 50 ms the latest question still brings its sample to the browser
+/// within the second: what is shown there is never older than two.
+const WINDOW: Range<u64> = 250..650;
 
 /// First and longest wait after a failure. With the 800 ms that an answer may take, a generator that is back is noticed within two seconds.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
 /// Runs until it is cancelled, or nobody takes posts any more.
-pub(super) async fn run(server: String, interval: Duration, generator: Arc<Generator>, posts: Sender<Post>) {
+pub(super) async fn run(server: String, generator: Arc<Generator>, posts: Sender<Post>) {
     // The first question comes at once, the others at a phase of the worker's own: a thousand workers must not ask in the same moment.
-    let phase = Instant::now() + rand::rng().random_range(Duration::ZERO..interval);
+    let phase = Duration::from_millis(rand::rng().random_range(WINDOW));
     let (mut known, mut failures, mut settled) = (None, 0, false);
     loop {
         let answer = generator.latest(&server).await;
@@ -30,18 +39,18 @@ pub(super) async fn run(server: String, interval: Duration, generator: Arc<Gener
             return;
         }
         settled = true;
-        sleep_until(match failures {
-            0 => next(phase, interval, Instant::now()),
-            failures => Instant::now() + backoff(failures, rand::rng().random()),
+        sleep(match failures {
+            0 => until(phase, SystemTime::now()),
+            failures => backoff(failures, rand::rng().random()),
         })
         .await;
     }
 }
 
-/// The next moment of this phase. One that was missed is not made up for: only the latest sample counts.
-fn next(phase: Instant, interval: Duration, now: Instant) -> Instant {
-    let missed = now.saturating_duration_since(phase).as_nanos() / interval.as_nanos();
-    if now < phase { phase } else { phase + interval * u32::try_from(missed + 1).unwrap_or(u32::MAX) }
+/// How long it is until a second is next so old. The clock is read every time, so one that is set, or drifts, is followed.
+fn until(phase: Duration, now: SystemTime) -> Duration {
+    let past = Duration::from_nanos(now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos().into());
+    if past < phase { phase - past } else { Duration::from_secs(1) + phase - past }
 }
 
 /// How long to wait after so many failures in a row; `random` is from 0 to 1.
@@ -57,11 +66,10 @@ mod tests {
 
     #[test]
     fn the_phase_is_kept_however_long_an_answer_took() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let phase = start + Duration::from_millis(300);
-        for (now_ms, next_ms) in [(0, 300), (299, 300), (300, 1_300), (1_299, 1_300), (4_000, 4_300)] {
-            let now = start + Duration::from_millis(now_ms);
-            assert_eq!(next(phase, second, now), start + Duration::from_millis(next_ms), "{now_ms}");
+        let phase = Duration::from_millis(300);
+        for (now_ms, wait_ms) in [(5_000, 300), (5_299, 1), (5_300, 1_000), (5_310, 990), (9_999, 301)] {
+            let now = UNIX_EPOCH + Duration::from_millis(now_ms);
+            assert_eq!(until(phase, now), Duration::from_millis(wait_ms), "{now_ms}");
         }
     }
 

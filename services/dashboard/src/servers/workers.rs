@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use rand::RngExt;
@@ -19,6 +20,9 @@ use super::{
     metrics::ServerMetrics,
     worker,
 };
+
+/// Between two looks at a list without servers.
+const EMPTY: Duration = Duration::from_secs(1);
 
 /// Keeps the workers. They end with it.
 pub(super) struct Workers {
@@ -67,7 +71,7 @@ impl Workers {
             }
             sleep(match failures {
                 // A generator that has just started has no servers yet, and somebody is looking at the empty page.
-                0 if self.running.is_empty() => self.config.sample_interval,
+                0 if self.running.is_empty() => EMPTY,
                 // A tenth of chance: replicas that started together do not ask together for ever.
                 0 => self.config.list_interval.mul_f64(0.9 + rand::rng().random::<f64>() / 10.0),
                 failures => worker::backoff(failures, rand::rng().random()),
@@ -83,7 +87,7 @@ impl Workers {
             if !self.running.contains_key(server) {
                 let token = self.token.child_token();
                 let (generator, posts) = (Arc::clone(&self.generator), self.posts.clone());
-                let worker = worker::run(server.clone(), self.config.sample_interval, generator, posts);
+                let worker = worker::run(server.clone(), generator, posts);
                 self.tracker.spawn(token.clone().run_until_cancelled_owned(worker));
                 self.running.insert(server.clone(), token.drop_guard());
             }
