@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, BoardStatus, Dashboard, Database, Feed, MetricGenerator, Tidemark};
 
-/// A whole Tidemark: its app, its dashboards, its database and its way in.
+/// A whole Tidemark: its app, its dashboards, its metric generators, its database and its way in.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "tidemark.dev",
@@ -20,7 +20,7 @@ use super::{App, BoardStatus, Dashboard, Database, Feed, MetricGenerator, Tidema
     category = "tidemark",
     namespaced,
     status = "BoardStatus",
-    doc = "A whole Tidemark: its app, its dashboards, its database and its way in. One Board per namespace.",
+    doc = "A whole Tidemark: its app, its dashboards, its metric generators, its database and its way in. One Board per namespace.",
     scale(
         spec_replicas_path = ".spec.dashboard.replicas",
         status_replicas_path = ".status.replicas",
