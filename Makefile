@@ -15,7 +15,7 @@ say = @printf '\033[1m%s\033[0m\n'
 # The cluster. Every image can be another one: make deploy POSTGRES_IMAGE=postgres:15
 VERSION := 0.1.0
 NAMESPACE ?= tidemark
-IMAGES := app dashboard operator tidemark
+IMAGES := app dashboard metric-generator operator tidemark
 LARGEST_IMAGE := 15000000
 # `host` builds static binaries here; `source` builds in containers, for machines that are not Linux.
 IMAGE_FROM ?= $(if $(filter Linux,$(shell uname -s)),host,source)
@@ -107,12 +107,12 @@ deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingre
 	@# The plain tags are what a Board without Helm has by default (k8s/samples).
 	@$(CLUSTER) load $(addsuffix :$(VERSION),$(IMAGES))
 	@set -e; \
-	for service in $(IMAGES); do declare "$$service=$$($(CLUSTER) tag $$service:$(VERSION))"; done; \
-	$(CLUSTER) load $$app $$dashboard $$operator $$tidemark $(POSTGRES_IMAGE); \
+	for service in $(IMAGES); do declare "$${service//-/_}=$$($(CLUSTER) tag $$service:$(VERSION))"; done; \
+	$(CLUSTER) load $$app $$dashboard $$metric_generator $$operator $$tidemark $(POSTGRES_IMAGE); \
 	$(HELM) upgrade --install tidemark-operator charts/tidemark-operator --namespace tidemark-system --create-namespace --wait --timeout 120s \
 		--set image.tag=$${operator#*:} >/dev/null; \
 	$(HELM) upgrade --install tidemark charts/tidemark-board --namespace $(NAMESPACE) --create-namespace \
-		--set app.image=$$app --set dashboard.image=$$dashboard --set test.image=$$tidemark \
+		--set app.image=$$app --set dashboard.image=$$dashboard --set metricGenerator.image=$$metric_generator --set tidemark.image=$$tidemark \
 		--set database.postgres.image=$(POSTGRES_IMAGE) --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) \
 		--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
 	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Available --timeout=180s
@@ -206,8 +206,8 @@ need-browser:
 page: frontend/dist/index.html
 
 services: need-rust
-	$(say) 'building app, dashboard and tidemark'
-	@cargo build --locked -p app -p dashboard -p tidemark
+	$(say) 'building app, dashboard, metric-generator and tidemark'
+	@cargo build --locked -p app -p dashboard -p metric-generator -p tidemark
 
 frontend/dist/index.html: frontend/node_modules $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print 2>/dev/null)
 	$(say) 'building the page'

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::Job,
     core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
-    networking::v1::Ingress,
+    networking::v1::{Ingress, NetworkPolicy},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
@@ -82,6 +82,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         .owns(Api::<ServiceAccount>::all(client.clone()), ours.clone())
         .owns(Api::<ConfigMap>::all(client.clone()), ours.clone())
         .owns(Api::<PodDisruptionBudget>::all(client.clone()), ours.clone())
+        .owns(Api::<NetworkPolicy>::all(client.clone()), ours.clone())
         .owns(Api::<Ingress>::all(client.clone()), ours.clone())
         // Pods belong to ReplicaSets and the Secret to nobody: both name their Board in a label.
         .watches(Api::<Pod>::all(client.clone()), ours.clone(), |pod| board_of(&pod))

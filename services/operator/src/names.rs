@@ -13,10 +13,14 @@ pub const PRODUCT: &str = "tidemark";
 pub const APP: &str = "app";
 /// The dashboard.
 pub const DASHBOARD: &str = "dashboard";
+/// The metric generator.
+pub const METRIC_GENERATOR: &str = "metric-generator";
 /// The database: its StatefulSet, Service, ServiceAccount and Secret.
 pub const POSTGRES: &str = "postgres";
 /// The migration: its ServiceAccount, and how its Jobs' names begin.
 pub const MIGRATE: &str = "migrate";
+/// What brings the list of feeds into the database: its ServiceAccount, and how its Jobs' names begin.
+pub const FEEDS: &str = "feeds";
 /// What belongs to no service: the label of ConfigMap and Ingress, and the Ingress's name.
 pub const BOARD: &str = "board";
 /// The ConfigMap.
@@ -36,10 +40,14 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Label: who made it.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: which Job a pod belongs to; Kubernetes sets it.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// Label: the operator's version; never on pods and never in a selector, since a change there would roll everything.
 pub const VERSION: &str = "app.kubernetes.io/version";
 /// Annotation on children: a hash of what was applied. See `apply`.
 pub const APPLIED: &str = "tidemark.dev/applied";
+/// Annotation on the pods of [`FEEDS`]: the list, as JSON, which they read as a file.
+pub const FEED_LIST: &str = "tidemark.dev/feeds";
 /// Annotation on pods: a hash of the ConfigMap, so that a change of it rolls them.
 pub const CONFIG_HASH: &str = "tidemark.dev/config";
 

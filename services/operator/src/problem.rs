@@ -19,6 +19,8 @@ pub enum Reason {
     MigrationFailed,
     /// A container ends again and again.
     CrashLoop,
+    /// The Job that brings the list of feeds into the database gave up.
+    FeedsFailed,
     /// The spec wants a change that Kubernetes does not allow.
     ImmutableField,
     /// The API server refused a child.
@@ -36,6 +38,7 @@ impl Reason {
             Self::ImageUnavailable => "ImageUnavailable",
             Self::MigrationFailed => "MigrationFailed",
             Self::CrashLoop => "CrashLoop",
+            Self::FeedsFailed => "FeedsFailed",
             Self::ImmutableField => "ImmutableField",
             Self::ApplyFailed => "ApplyFailed",
         }

@@ -40,6 +40,18 @@ fn full() -> Value {
             "allowedOrigins": ["https://wall.example", "http://localhost:5173"],
             "resources": { "limits": { "memory": "1Gi" } },
         },
+        "metricGenerator": {
+            "image": "registry.example:5000/metric-generator:7.1",
+            "replicas": 4,
+            "serverCount": 1000,
+            "retention": "7d",
+            "resources": { "requests": { "cpu": "200m" } },
+        },
+        "feeds": [
+            { "name": "orders", "table": "public.orders" },
+            { "name": "open", "table": "sales.\"Orders\"", "where": "status = 'open' AND note <> '{{ x }}'" },
+        ],
+        "tidemark": { "image": "registry.example:5000/tidemark:7.1" },
         "database": {
             "postgres": {
                 "image": "postgres:17.9",
@@ -50,7 +62,6 @@ fn full() -> Value {
         "imagePullPolicy": "Always",
         "imagePullSecrets": [{ "name": "gangway" }],
         "telemetry": { "logFilter": "warn", "otlpEndpoint": "http://collector.example:4318" },
-        "test": { "image": "registry.example:5000/tidemark:7.1" },
     })
 }
 
@@ -79,6 +90,7 @@ fn without_values_the_board_has_the_name_of_the_release_and_says_little() {
             "ingress": { "className": "traefik", "port": 443 },
             "app": { "replicas": 2 },
             "dashboard": { "replicas": 2, "drainSeconds": 10 },
+            "metricGenerator": { "replicas": 2, "serverCount": 3, "retention": "24h" },
             "database": { "postgres": {} },
             "imagePullPolicy": "IfNotPresent",
             "telemetry": { "logFilter": "info" },
@@ -94,9 +106,7 @@ fn every_value_reaches_the_board() {
     labels["app.kubernetes.io/instance"] = json!("pier");
     let mut values = full();
     let spec = values.as_object_mut().unwrap();
-    for elsewhere in ["name", "test"] {
-        spec.remove(elsewhere);
-    }
+    spec.remove("name");
     let expected = json!({
         "apiVersion": "tidemark.dev/v1alpha1",
         "kind": "Board",
@@ -216,7 +226,20 @@ fn a_wrong_value_is_refused_with_its_name() {
         (json!({ "imagePullSecrets": [{ "nmae": "x" }] }), "at '/imagePullSecrets/0'"),
         (json!({ "telemetry": { "logFilter": 3 } }), "at '/telemetry/logFilter': got number, want string"),
         (json!({ "telemetry": { "otlpEndpoint": "collector:4318" } }), "at '/telemetry/otlpEndpoint'"),
-        (json!({ "test": { "image": ["x"] } }), "at '/test/image': got array, want string"),
+        (json!({ "metricGenerator": { "serverCount": 0 } }), "at '/metricGenerator/serverCount': minimum: got 0"),
+        (
+            json!({ "metricGenerator": { "serverCount": 1001 } }),
+            "at '/metricGenerator/serverCount': maximum: got 1,001",
+        ),
+        (json!({ "metricGenerator": { "replicas": 0 } }), "at '/metricGenerator/replicas': minimum: got 0, want 1"),
+        (json!({ "metricGenerator": { "retention": "1 day" } }), "at '/metricGenerator/retention'"),
+        (json!({ "metricGenerator": { "source": "host" } }), "additional properties 'source' not allowed"),
+        (json!({ "feeds": [{ "name": "orders" }] }), "at '/feeds/0': missing property 'table'"),
+        (json!({ "feeds": [{ "name": "Orders", "table": "public.orders" }] }), "at '/feeds/0/name'"),
+        (json!({ "feeds": [{ "name": "visitors", "table": "public.orders" }] }), "at '/feeds/0/name'"),
+        (json!({ "feeds": [{ "name": "orders", "table": "orders" }] }), "at '/feeds/0/table'"),
+        (json!({ "feeds": [{ "name": "orders", "table": "public.orders", "where": "" }] }), "at '/feeds/0/where'"),
+        (json!({ "tidemark": { "image": ["x"] } }), "at '/tidemark/image': got array, want string"),
     ];
     for (values, reason) in cases {
         let message = CHART.refusal(&values);
@@ -235,6 +258,10 @@ fn values_that_contradict_each_other_are_refused_with_a_sentence() {
         (both(json!({ "storage": { "size": "2Gi" } })), databases),
         (both(json!({ "storage": { "className": "fast" } })), databases),
         (both(json!({ "resources": { "limits": { "memory": "1Gi" } } })), databases),
+        (
+            json!({ "feeds": [{ "name": "sea", "table": "public.a" }, { "name": "sea", "table": "public.b" }] }),
+            "feeds has the name sea twice",
+        ),
         (json!({ "ingress": { "tlsSecretName": "x" } }), "ingress.tlsSecretName is given without host"),
         (json!({ "host": "10.0.0.7" }), "host 10.0.0.7 is an address"),
     ];

@@ -175,6 +175,7 @@ fn the_operator_may_do_exactly_this() {
         ("/serviceaccounts", child),
         ("policy/poddisruptionbudgets", child),
         ("networking.k8s.io/ingresses", child),
+        ("networking.k8s.io/networkpolicies", child),
         ("batch/jobs", child),
         // Never changed, never deleted: the password outlives the Board as the volume does.
         ("/secrets", "get list watch create"),

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::BoardStatus;
+use super::{App, BoardStatus, Dashboard, Database, Feed, MetricGenerator, Tidemark};
 
-/// A whole Tidemark: its app, its dashboards, its database and its way in.
+/// A whole Tidemark: its app, its dashboards, its metric generators, its database and its way in.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "tidemark.dev",
@@ -21,7 +20,7 @@ use super::BoardStatus;
     category = "tidemark",
     namespaced,
     status = "BoardStatus",
-    doc = "A whole Tidemark: its app, its dashboards, its database and its way in. One Board per namespace.",
+    doc = "A whole Tidemark: its app, its dashboards, its metric generators, its database and its way in. One Board per namespace.",
     scale(
         spec_replicas_path = ".spec.dashboard.replicas",
         status_replicas_path = ".status.replicas",
@@ -71,6 +70,19 @@ pub struct BoardSpec {
     /// The dashboards: push live numbers to browsers. `kubectl scale board` sets their replicas.
     #[serde(default)]
     pub dashboard: Dashboard,
+    /// The metric generators: make up figures of servers and store them. None are real: a pod sees no more than the node that it happens to be on.
+    #[serde(default)]
+    pub metric_generator: MetricGenerator,
+    /// The command line `tidemark`, which brings the list of feeds into the database.
+    #[serde(default)]
+    pub tidemark: Tidemark,
+    /// Tables of your own whose rows are counted live. A feed that is taken out of the list is removed; feeds that were added by hand stay.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub feeds: Vec<Feed>,
     /// The database: a Postgres of the Board's own, or one that is already there.
     #[serde(default)]
     #[x_kube(
@@ -110,185 +122,6 @@ impl Default for Ingress {
         Self { class_name: "traefik".into(), annotations: BTreeMap::new(), tls_secret_name: None, port: 443 }
     }
 }
-
-/// The app: stores texts, lists them and serves the page.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct App {
-    /// The image.
-    #[serde(default = "App::default_image")]
-    #[schemars(length(min = 1))]
-    pub image: String,
-    /// How many replicas run. With two or more, one may be lost without anybody noticing.
-    #[serde(default = "default_replicas")]
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message("app.replicas must be between 1 and 100"))]
-    pub replicas: i32,
-    /// What each replica may use. Requests and limits that are left out have the operator's defaults.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-}
-
-impl Default for App {
-    fn default() -> Self {
-        Self { image: Self::default_image(), replicas: default_replicas(), resources: None }
-    }
-}
-
-impl App {
-    /// The operator's own version.
-    fn default_image() -> String {
-        concat!("app:", env!("CARGO_PKG_VERSION")).into()
-    }
-}
-
-/// One to lose, and one that goes on.
-fn default_replicas() -> i32 {
-    2
-}
-
-/// The dashboards: push live numbers to browsers.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Dashboard {
-    /// The image.
-    #[serde(default = "Dashboard::default_image")]
-    #[schemars(length(min = 1))]
-    pub image: String,
-    /// How many replicas run. With two or more, one may be lost without anybody noticing.
-    #[serde(default = "default_replicas")]
-    #[x_kube(
-        validation = Rule::new("self >= 1 && self <= 100").message("dashboard.replicas must be between 1 and 100")
-    )]
-    pub replicas: i32,
-    /// Over how many seconds a replica that ends moves its clients to others.
-    #[serde(default = "Dashboard::default_drain")]
-    #[x_kube(
-        validation = Rule::new("self >= 0 && self <= 300").message("dashboard.drainSeconds must be between 0 and 300")
-    )]
-    pub drain_seconds: i32,
-    /// Pages of other sites that may connect, such as `https://wall.example.com`; `*` allows all.
-    #[serde(default)]
-    pub allowed_origins: Vec<String>,
-    /// What each replica may use. Requests and limits that are left out have the operator's defaults.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-}
-
-impl Default for Dashboard {
-    fn default() -> Self {
-        Self {
-            image: Self::default_image(),
-            replicas: default_replicas(),
-            drain_seconds: Self::default_drain(),
-            allowed_origins: Vec::new(),
-            resources: None,
-        }
-    }
-}
-
-impl Dashboard {
-    /// The operator's own version.
-    fn default_image() -> String {
-        concat!("dashboard:", env!("CARGO_PKG_VERSION")).into()
-    }
-
-    /// As the dashboard's own default.
-    fn default_drain() -> i32 {
-        10
-    }
-}
-
-/// The database: exactly one of the two.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Database {
-    /// A Postgres of the Board's own. Its volume and its Secret outlive the Board.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub postgres: Option<Postgres>,
-    /// A database that is already there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external: Option<External>,
-}
-
-impl Default for Database {
-    fn default() -> Self {
-        Self { postgres: Some(Postgres::default()), external: None }
-    }
-}
-
-/// A Postgres of the Board's own.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Postgres {
-    /// The image: an official Postgres image based on Debian, version 15 or newer.
-    #[schemars(length(min = 1))]
-    pub image: String,
-    /// The volume. It cannot be changed once the Board is there.
-    pub storage: Storage,
-    /// What Postgres may use. Requests and limits that are left out have the operator's defaults.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-}
-
-impl Default for Postgres {
-    fn default() -> Self {
-        Self { image: "postgres:18.4".into(), storage: Storage::default(), resources: None }
-    }
-}
-
-/// The database's volume. A volume keeps its size and class: a change is answered by the condition Degraded, and nothing is touched.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Storage {
-    /// How large it is, such as `1Gi`.
-    #[serde(default)]
-    pub size: StorageSize,
-    /// Its StorageClass. Without it the cluster's default is taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class_name: Option<String>,
-}
-
-/// A size with a unit, such as `1Gi`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(transparent)]
-pub struct StorageSize(
-    #[schemars(length(max = 24), regex(pattern = r"^[1-9][0-9]*([.][0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))] pub String,
-);
-
-impl Default for StorageSize {
-    fn default() -> Self {
-        Self("1Gi".into())
-    }
-}
-
-/// A database that is already there.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct External {
-    /// A Secret of this namespace whose key `url` holds `postgres://user:password@host:port/database`.
-    #[schemars(length(min = 1, max = 253))]
-    pub secret_name: String,
-}
-
-/// What one container may use.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// What a node must have free, such as `cpu: 50m` and `memory: 64Mi`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub requests: Quantities,
-    /// What it may use at most.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: Quantities,
-}
-
-/// Amounts by the resource's name.
-pub type Quantities = BTreeMap<String, Quantity>;
-
-/// An amount: a number, or text with a unit, such as `50m` or `64Mi`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(transparent)]
-pub struct Quantity(pub IntOrString);
 
 /// When nodes fetch images.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]

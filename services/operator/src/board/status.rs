@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BoardStatus {
-    /// `Available`: users are served. `Progressing`: a change is under way. `Degraded`: something is wrong; the message says what and where.
+    /// `Available`: users are served. `Progressing`: a change is under way. `Degraded`: something is wrong; the message says what and where. `FeedsApplied`: the database has the list of feeds.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The generation of the spec that this status speaks of.
@@ -23,6 +23,9 @@ pub struct BoardStatus {
     /// Ready of wanted replicas of the dashboard, such as 2/2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dashboards: Option<String>,
+    /// Ready of wanted replicas of the metric generator, such as 2/2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_generators: Option<String>,
     /// How many dashboards there are, ready or not (for `kubectl scale` and autoscalers).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

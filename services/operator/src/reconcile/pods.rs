@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use crate::{
-    names::NAME,
+    names::{JOB_NAME, NAME},
     problem::{Problem, Reason},
 };
 
@@ -33,6 +33,19 @@ pub fn problems(pods: &[Pod]) -> Vec<Problem> {
         }
     }
     found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+/// What the last try of a Job said when it failed: its last error, or the end of its log.
+pub fn last_words(pods: &[Pod], job: &str) -> Option<String> {
+    let tries = pods.iter().filter(|pod| pod.labels().get(JOB_NAME).is_some_and(|name| name == job));
+    let statuses =
+        tries.flat_map(|pod| pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()));
+    let ends = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref());
+    let last = ends.filter(|end| end.exit_code != 0).max_by_key(|end| end.finished_at.as_ref().map(|time| time.0))?;
+    let said = last.message.as_deref()?;
+    // Our programs tell what they do, and at the end what went wrong.
+    let error = said.strip_prefix("error: ").or_else(|| Some(said.rsplit_once("\nerror: ")?.1)).unwrap_or(said);
+    Some(quote(error)).filter(|words| !words.is_empty())
 }
 
 /// As the spec has it: the status may know the image by another name.

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::Job,
     core::v1::{ConfigMap, Service, ServiceAccount},
-    networking::v1::Ingress,
+    networking::v1::{Ingress, NetworkPolicy},
     policy::v1::PodDisruptionBudget,
 };
 
@@ -31,6 +31,7 @@ pub struct Resources<Step> {
     pub config_maps: Vec<ConfigMap>,
     pub services: Vec<Service>,
     pub budgets: Vec<PodDisruptionBudget>,
+    pub network_policies: Vec<NetworkPolicy>,
     pub stateful_sets: Vec<StatefulSet>,
     pub jobs: Vec<Job>,
     pub deployments: Vec<Deployment>,
@@ -45,6 +46,7 @@ impl<Step> Default for Resources<Step> {
             config_maps: Vec::new(),
             services: Vec::new(),
             budgets: Vec::new(),
+            network_policies: Vec::new(),
             stateful_sets: Vec::new(),
             jobs: Vec::new(),
             deployments: Vec::new(),

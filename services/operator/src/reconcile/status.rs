@@ -8,14 +8,14 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    build::{completed, failed},
+    build::{completed, failed, job_of},
     dereference::Seen,
     pods,
     resources::{Applied, Resources, named},
 };
 use crate::{
     board::{Board, BoardStatus},
-    names::{APP, CLAIM, DASHBOARD, POSTGRES, selector},
+    names::{APP, CLAIM, DASHBOARD, FEEDS, METRIC_GENERATOR, MIGRATE, POSTGRES, selector},
     problem::{Problem, Reason},
 };
 
@@ -25,8 +25,13 @@ pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
 /// The condition that tells whether something is wrong.
 pub const DEGRADED: &str = "Degraded";
+/// The condition that tells whether the database has the Board's list of feeds.
+pub const FEEDS_APPLIED: &str = "FeedsApplied";
 /// The reason of [`PROGRESSING`] while the migration runs.
 pub const MIGRATING: &str = "Migrating";
+
+/// What is said of a change that is not under way, because the Board is left alone.
+const NOTHING_DONE: &str = "nothing is done for this Board";
 
 /// What one condition says.
 struct Says {
@@ -49,7 +54,12 @@ pub fn status(
     problems.extend(found(resources, seen, &problems));
     problems.sort();
     problems.dedup();
-    let says = [available(board, resources), progressing(resources, &problems), degraded(&problems)];
+    let says = [
+        available(board, resources),
+        progressing(resources, &problems),
+        degraded(&problems),
+        feeds_applied(resources, &problems),
+    ];
     let deployment = |name| named(&resources.deployments, name);
     let dashboards = deployment(DASHBOARD);
     let ready = |name, wanted| Some(format!("{}/{wanted}", ready(deployment(name))));
@@ -59,6 +69,7 @@ pub fn status(
         url: url(board),
         app: ready(APP, board.spec.app.replicas),
         dashboards: ready(DASHBOARD, board.spec.dashboard.replicas),
+        metric_generators: ready(METRIC_GENERATOR, board.spec.metric_generator.replicas),
         replicas: Some(dashboards.and_then(|live| live.status.as_ref()?.replicas).unwrap_or(0)),
         selector: Some(
             selector(DASHBOARD, &board.name_any())
@@ -86,10 +97,12 @@ fn condition(says: Says, board: &Board, old: &BoardStatus, now: Timestamp) -> Co
     }
 }
 
-/// Each of the three does its work with at least one replica.
+/// Each of those without whom nobody is served has at least one ready replica. Without a metric generator the values of servers grow old, and
+/// everything else is served.
 fn available(board: &Board, resources: &Resources<Applied>) -> Says {
+    let services = [APP, DASHBOARD];
     let mut missing: Vec<_> =
-        [APP, DASHBOARD].into_iter().filter(|name| ready(named(&resources.deployments, name)) == 0).collect();
+        services.into_iter().filter(|name| ready(named(&resources.deployments, name)) == 0).collect();
     if board.spec.database.postgres.is_some() && database_ready(named(&resources.stateful_sets, POSTGRES)) == 0 {
         missing.push(POSTGRES);
     }
@@ -104,30 +117,57 @@ fn available(board: &Board, resources: &Resources<Applied>) -> Says {
 
 fn progressing(resources: &Resources<Applied>, problems: &[Problem]) -> Says {
     let says = |holds, reason, message| Says { type_: PROGRESSING, holds, reason, message };
-    let stopped = problems.first().map(|first| first.reason);
-    if let Some(reason @ (Reason::NamespaceOccupied | Reason::InvalidSpec)) = stopped {
-        return says(false, reason.as_str(), "nothing is done for this Board".to_owned());
+    if let Some(reason) = stopped(problems) {
+        return says(false, reason.as_str(), NOTHING_DONE.to_owned());
     }
-    for job in &resources.jobs {
+    if let Some(job) = job_of(&resources.jobs, MIGRATE) {
+        let name = job.name_any();
         if failed(job).is_some() {
-            return says(
-                false,
-                Reason::MigrationFailed.as_str(),
-                format!("the migration Job {} gave up", job.name_any()),
-            );
+            let message = format!("the migration Job {name} gave up");
+            return says(false, Reason::MigrationFailed.as_str(), message);
         }
         if !completed(job) {
-            let message = format!("the migration Job {} runs; this version's services start after it", job.name_any());
+            let message = format!("the migration Job {name} runs; this version's services start after it");
             return says(true, MIGRATING, message);
         }
     }
     let mut rolling: Vec<_> =
         resources.deployments.iter().filter(|live| rolls(live)).map(ResourceExt::name_any).collect();
     rolling.extend(resources.stateful_sets.iter().filter(|live| database_rolls(live)).map(ResourceExt::name_any));
-    if rolling.is_empty() {
+    if !rolling.is_empty() {
+        return says(true, "RollingOut", format!("rolling out {}", rolling.join(", ")));
+    }
+    let feeds = feeds_applied(resources, problems);
+    if feeds.holds || feeds.reason == Reason::FeedsFailed.as_str() {
         says(false, "Settled", "no change is under way".to_owned())
     } else {
-        says(true, "RollingOut", format!("rolling out {}", rolling.join(", ")))
+        says(true, feeds.reason, feeds.message)
+    }
+}
+
+/// Why nothing is done for a Board.
+fn stopped(problems: &[Problem]) -> Option<Reason> {
+    let first = problems.first()?.reason;
+    matches!(first, Reason::NamespaceOccupied | Reason::InvalidSpec).then_some(first)
+}
+
+fn feeds_applied(resources: &Resources<Applied>, problems: &[Problem]) -> Says {
+    let says = |holds, reason, message| Says { type_: FEEDS_APPLIED, holds, reason, message };
+    if let Some(reason) = stopped(problems) {
+        return says(false, reason.as_str(), NOTHING_DONE.to_owned());
+    }
+    let Some(job) = job_of(&resources.jobs, FEEDS) else {
+        let message = "the list of feeds waits for the migration, or until an earlier list is no longer being applied";
+        return says(false, "FeedsWait", message.to_owned());
+    };
+    let name = job.name_any();
+    if completed(job) {
+        says(true, "Applied", "the database has the feeds of the list".to_owned())
+    } else if failed(job).is_some() {
+        let failed = problems.iter().find(|problem| problem.reason == Reason::FeedsFailed);
+        says(false, Reason::FeedsFailed.as_str(), failed.map_or_else(String::new, |failed| failed.message.clone()))
+    } else {
+        says(false, "ApplyingFeeds", format!("the Job {name} brings the list of feeds into the database"))
     }
 }
 
@@ -149,14 +189,26 @@ fn found(resources: &Resources<Applied>, seen: &Seen, known: &[Problem]) -> Vec<
         problems.retain(|problem| problem.reason != Reason::SecretMissing);
     }
     problems.extend(storage(seen));
-    problems.extend(resources.jobs.iter().filter_map(|job| {
-        let (name, why) = (job.name_any(), failed(job)?);
+    if let Some((job, why)) = gave_up(resources, MIGRATE) {
         let message = format!(
-            "the migration Job {name} gave up: {why}; read why (kubectl logs job/{name}), mend it and delete the Job: it is made again"
+            "the migration Job {job} gave up: {why}; read why (kubectl logs job/{job}), mend it and delete the Job: it is made again"
         );
-        Some(Problem::new(Reason::MigrationFailed, message))
-    }));
+        problems.push(Problem::new(Reason::MigrationFailed, message));
+    }
+    if let Some((job, why)) = gave_up(resources, FEEDS) {
+        let why = pods::last_words(&seen.pods, &job).unwrap_or(why);
+        let message = format!(
+            "the Job {job} could not bring the list of feeds into the database: {why}; mend spec.feeds, or mend the table and delete the Job: it is made again"
+        );
+        problems.push(Problem::new(Reason::FeedsFailed, message));
+    }
     problems
+}
+
+/// The name of the Job of this kind of work, and why it gave up, if it did.
+fn gave_up(resources: &Resources<Applied>, work: &str) -> Option<(String, String)> {
+    let job = job_of(&resources.jobs, work)?;
+    Some((job.name_any(), failed(job)?))
 }
 
 fn storage(seen: &Seen) -> Option<Problem> {

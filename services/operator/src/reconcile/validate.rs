@@ -71,6 +71,9 @@ pub fn validate(board: &Board, seen: &Seen) -> Result<Valid, Vec<Problem>> {
     };
     check((1..=100).contains(&spec.app.replicas), "app.replicas must be between 1 and 100");
     check((1..=100).contains(&spec.dashboard.replicas), "dashboard.replicas must be between 1 and 100");
+    let generator = &spec.metric_generator;
+    check((1..=100).contains(&generator.replicas), "metricGenerator.replicas must be between 1 and 100");
+    check((1..=1000).contains(&generator.server_count), "metricGenerator.serverCount must be between 1 and 1000");
     check((0..=300).contains(&spec.dashboard.drain_seconds), "dashboard.drainSeconds must be between 0 and 300");
     check(quantities(spec), "resources must be amounts such as 50m or 64Mi");
     let database = match (&spec.database.postgres, &spec.database.external) {
@@ -135,7 +138,8 @@ fn secret(database: &Database, seen: &Seen) -> (bool, Option<Problem>) {
 
 fn quantities(spec: &BoardSpec) -> bool {
     let postgres = spec.database.postgres.as_ref().and_then(|postgres| postgres.resources.as_ref());
-    let all = [spec.app.resources.as_ref(), spec.dashboard.resources.as_ref(), postgres];
+    let (app, dashboard) = (spec.app.resources.as_ref(), spec.dashboard.resources.as_ref());
+    let all = [app, dashboard, spec.metric_generator.resources.as_ref(), postgres];
     let legal =
         |amounts: &Quantities| amounts.values().all(|amount| quantity::parse(&quantity::text(amount)).is_some());
     all.into_iter().flatten().all(|resources| legal(&resources.requests) && legal(&resources.limits))

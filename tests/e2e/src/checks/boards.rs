@@ -57,6 +57,7 @@ impl Trials {
             report.check(what, self.trial(trial)).await;
         }
         report.check("an immutable field changed", self.immutable()).await;
+        report.check("a feed whose table comes later", super::feeds::run(&self.kubectl)).await;
     }
 
     /// Runs one of them in a namespace of its own.
@@ -241,11 +242,19 @@ impl Trials {
 }
 
 /// What the API server refuses: what it is, the spec, and the words that the answer must have.
-fn refused() -> [(&'static str, Value, &'static str); 5] {
+fn refused() -> [(&'static str, Value, &'static str); 9] {
     [
         ("no dashboards", json!({ "dashboard": { "replicas": 0 } }), "dashboard.replicas must be between 1 and 100"),
         ("500 dashboards", json!({ "dashboard": { "replicas": 500 } }), "dashboard.replicas must be between 1 and 100"),
         ("no apps", json!({ "app": { "replicas": 0 } }), "app.replicas must be between 1 and 100"),
+        (
+            "1001 servers",
+            json!({ "metricGenerator": { "serverCount": 1001 } }),
+            "metricGenerator.serverCount must be between 1 and 1000",
+        ),
+        ("two feeds of one name", feeds(&[("orders", "public.a"), ("orders", "public.b")]), "Duplicate value"),
+        ("a feed that is there already", feeds(&[("visitors", "public.a")]), "must not be texts, visitors or servers"),
+        ("a table without its schema", feeds(&[("orders", "orders")]), "a feed's table must be named with its schema"),
         (
             "two databases",
             json!({ "database": { "postgres": {}, "external": { "secretName": "elsewhere" } } }),
@@ -253,6 +262,12 @@ fn refused() -> [(&'static str, Value, &'static str); 5] {
         ),
         ("an illegal host", json!({ "host": "Not_A_Host" }), "host must be a DNS name"),
     ]
+}
+
+/// A spec with feeds of these names and tables.
+fn feeds(feeds: &[(&str, &str)]) -> Value {
+    let feeds: Vec<_> = feeds.iter().map(|(name, table)| json!({ "name": name, "table": table })).collect();
+    json!({ "feeds": feeds })
 }
 
 fn board(name: &str, spec: Value) -> String {

@@ -23,8 +23,9 @@ struct Edit {
     pointer: &'static str,
 }
 
-const EDITS: [Edit; 8] = [
+const EDITS: [Edit; 11] = [
     Edit { child: "deployment/app", patch: r#"{"spec":{"replicas":5}}"#, pointer: "/spec/replicas" },
+    Edit { child: "deployment/metric-generator", patch: r#"{"spec":{"replicas":5}}"#, pointer: "/spec/replicas" },
     Edit { child: "statefulset/postgres", patch: r#"{"spec":{"replicas":0}}"#, pointer: "/spec/replicas" },
     Edit {
         child: "service/app",
@@ -42,6 +43,11 @@ const EDITS: [Edit; 8] = [
         pointer: "/spec/maxUnavailable",
     },
     Edit {
+        child: "networkpolicy/metric-generator",
+        patch: r#"{"spec":{"podSelector":{"matchLabels":{"app.kubernetes.io/name":"nobody"}}}}"#,
+        pointer: "/spec/podSelector/matchLabels/app.kubernetes.io~1name",
+    },
+    Edit {
         child: "serviceaccount/app",
         patch: r#"{"automountServiceAccountToken":true}"#,
         pointer: "/automountServiceAccountToken",
@@ -49,6 +55,11 @@ const EDITS: [Edit; 8] = [
     Edit { child: "configmap/config", patch: r#"{"data":{"RUST_LOG":"off"}}"#, pointer: "/data/RUST_LOG" },
     Edit {
         child: "job/migrate",
+        patch: r#"{"metadata":{"labels":{"app.kubernetes.io/name":"nobody"}}}"#,
+        pointer: "/metadata/labels/app.kubernetes.io~1name",
+    },
+    Edit {
+        child: "job/feeds",
         patch: r#"{"metadata":{"labels":{"app.kubernetes.io/name":"nobody"}}}"#,
         pointer: "/metadata/labels/app.kubernetes.io~1name",
     },

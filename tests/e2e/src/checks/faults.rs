@@ -17,6 +17,9 @@ const REPLACED: Duration = Duration::from_secs(120);
 /// How old values may be after the database is ready again.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// What runs in two replicas.
+const DEPLOYMENTS: [&str; 3] = ["dashboard", "app", "metric-generator"];
+
 /// Runs all of them, one after the other, or only those whose name has these words.
 ///
 /// # Errors
@@ -31,12 +34,14 @@ pub async fn run(stage: &Stage, only: Option<&str>, report: &mut Report) -> Resu
         }
         Ok(())
     };
-    for deployment in ["dashboard", "app"] {
+    for deployment in DEPLOYMENTS {
         replaced(kubectl, deployment).await?;
     }
     let (planned, hard, force) = (Kind::Planned, Kind::Hard, "--grace-period=0 --force");
     run("delete pod, a dashboard", planned, true, Box::pin(delete_one(kubectl, "dashboard", ""))).await?;
     run("delete pod, an app", planned, false, Box::pin(delete_one(kubectl, "app", ""))).await?;
+    let generator = Box::pin(delete_one(kubectl, "metric-generator", ""));
+    run("delete pod, a metric generator", planned, false, generator).await?;
     run("delete --force, a dashboard", hard, true, Box::pin(delete_one(kubectl, "dashboard", force))).await?;
     run("SIGKILL from the node, a dashboard", hard, true, Box::pin(kill_one(kubectl, "dashboard"))).await?;
     for (from, to) in [(2, 1), (1, 2), (2, 4), (4, 2)] {
@@ -94,7 +99,7 @@ async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
     let watched = async {
         let mut lowest = u64::MAX;
         loop {
-            let seen = kubectl.get("deployments app dashboard").await?;
+            let seen = kubectl.get(&format!("deployments {}", DEPLOYMENTS.join(" "))).await?;
             let ready = items(&seen).map(|one| one["status"]["readyReplicas"].as_u64().unwrap_or(0));
             lowest = lowest.min(ready.min().unwrap_or(0));
             ensure!(lowest >= 1, "a Deployment had no ready replica");
@@ -105,8 +110,9 @@ async fn drain(kubectl: &Kubectl, worker: &str) -> Result<()> {
         drained = drained => { drained?; }
         broken = watched => return broken,
     }
-    replaced(kubectl, "dashboard").await?;
-    replaced(kubectl, "app").await?;
+    for deployment in DEPLOYMENTS {
+        replaced(kubectl, deployment).await?;
+    }
     kubectl.run(&format!("uncordon {worker}")).await.map(drop)
 }
 

@@ -11,7 +11,7 @@ use crate::kubectl::{Kubectl, items};
 const IDLE: Duration = Duration::from_secs(60);
 
 /// All kinds that the operator writes.
-const KINDS: &str = "boards,deployments,statefulsets,services,ingresses,poddisruptionbudgets,serviceaccounts,configmaps,secrets,jobs,events";
+const KINDS: &str = "boards,deployments,statefulsets,services,ingresses,networkpolicies,poddisruptionbudgets,serviceaccounts,configmaps,secrets,jobs,events";
 
 /// The operator counts connections every 30 s and writes a count that changed: the clients of an earlier part have to be off the list.
 const FORGOTTEN: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 pub mod boards;
 pub mod children;
 pub mod faults;
+pub mod feeds;
 pub mod idle;
 pub mod ingress;
 pub mod monitoring;

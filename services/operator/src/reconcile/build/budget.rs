@@ -7,14 +7,19 @@ use k8s_openapi::{
 
 use super::meta;
 use crate::{
-    names::{APP, DASHBOARD, label_selector},
+    names::{APP, DASHBOARD, METRIC_GENERATOR, label_selector},
     reconcile::validate::Valid,
 };
 
 /// The budgets of those services that have something to spare.
 pub fn budgets(valid: &Valid) -> Vec<PodDisruptionBudget> {
-    let replicas = [(APP, valid.spec.app.replicas), (DASHBOARD, valid.spec.dashboard.replicas)];
-    replicas.into_iter().filter(|(_, replicas)| *replicas > 1).map(|(name, _)| budget(valid, name)).collect()
+    let spec = &valid.spec;
+    let services = [
+        (APP, spec.app.replicas),
+        (DASHBOARD, spec.dashboard.replicas),
+        (METRIC_GENERATOR, spec.metric_generator.replicas),
+    ];
+    services.into_iter().filter(|(_, replicas)| *replicas > 1).map(|(name, _)| budget(valid, name)).collect()
 }
 
 fn budget(valid: &Valid, name: &str) -> PodDisruptionBudget {

@@ -1,4 +1,4 @@
-//! The ConfigMap: what app, dashboard and migration are all told. A change rolls the services, by a hash on their pods.
+//! The ConfigMap: what all services and the migration are told. A change rolls the services, by a hash on their pods.
 
 use std::collections::BTreeMap;
 

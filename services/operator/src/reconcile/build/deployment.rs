@@ -1,4 +1,4 @@
-//! Deployments of app and dashboard.
+//! Deployments of app, dashboard and metric generator.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::{meta, pod};
 use crate::{
     board::Resources,
     contains::contains,
-    names::{APP, CONFIG_HASH, DASHBOARD, label_selector},
+    names::{APP, CONFIG_HASH, DASHBOARD, METRIC_GENERATOR, label_selector},
     reconcile::{resources::named, validate::Valid},
 };
 
@@ -26,8 +26,10 @@ use crate::{
 const PRE_STOP: i64 = 5;
 /// The app answers every request within 10 s, and stops its own tasks within 2 s after that.
 const APP_FINISH: i64 = 10;
-/// What is left for stopping the app's tasks.
-const APP_MARGIN: i64 = 5;
+/// What is left for stopping the tasks of app and metric generator.
+const MARGIN: i64 = 5;
+/// A metric generator answers what it was asked, and stores what it has.
+const GENERATOR_FINISH: i64 = 10;
 /// A dashboard ends at most 4 s after its window; the rest is for a slow machine.
 const DASHBOARD_MARGIN: i64 = 10;
 /// A new pod counts only after so long: a version that falls over in its first seconds stops the rollout, not the service. Longer would only stretch
@@ -36,7 +38,7 @@ const MIN_READY: i32 = 3;
 /// How many old templates are kept to go back to.
 const HISTORY: i32 = 5;
 
-/// What differs between the two.
+/// What differs between them.
 struct Service<'a> {
     name: &'static str,
     image: &'a str,
@@ -58,7 +60,7 @@ pub fn app(valid: &Valid, config_hash: &str) -> Deployment {
         resources: spec.resources.as_ref(),
         defaults: super::job::APP_DEFAULTS,
         env: vec![pod::env("MIGRATE", "false")],
-        grace: PRE_STOP + APP_FINISH + APP_MARGIN,
+        grace: PRE_STOP + APP_FINISH + MARGIN,
         max_surge: IntOrString::Int(1),
     };
     deployment(valid, service, config_hash)
@@ -77,9 +79,30 @@ pub fn dashboard(valid: &Valid, config_hash: &str) -> Deployment {
         env: vec![
             pod::env("DRAIN_SECONDS", &spec.drain_seconds.to_string()),
             pod::env("ALLOWED_ORIGINS", &spec.allowed_origins.join(",")),
+            pod::env("GENERATOR_URL", &format!("http://{METRIC_GENERATOR}")),
         ],
         grace: PRE_STOP + i64::from(spec.drain_seconds) + DASHBOARD_MARGIN,
         max_surge: IntOrString::String("100%".into()),
+    };
+    deployment(valid, service, config_hash)
+}
+
+/// The metric generator. The seed is left alone, so that all replicas make the same figures.
+pub fn metric_generator(valid: &Valid, config_hash: &str) -> Deployment {
+    let spec = &valid.spec.metric_generator;
+    let service = Service {
+        name: METRIC_GENERATOR,
+        image: &spec.image,
+        replicas: spec.replicas,
+        resources: spec.resources.as_ref(),
+        // Samples wait in memory while the database is away: five minutes of a thousand servers are some 30 MB.
+        defaults: pod::Defaults { cpu: "50m", memory: "64Mi", memory_limit: "256Mi" },
+        env: vec![
+            pod::env("SERVER_COUNT", &spec.server_count.to_string()),
+            pod::env("METRICS_RETENTION", &spec.retention),
+        ],
+        grace: PRE_STOP + GENERATOR_FINISH + MARGIN,
+        max_surge: IntOrString::Int(1),
     };
     deployment(valid, service, config_hash)
 }

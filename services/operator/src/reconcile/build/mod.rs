@@ -6,6 +6,7 @@ mod deployment;
 mod ingress;
 mod job;
 mod meta;
+mod network_policy;
 mod pod;
 mod secret;
 mod service;
@@ -16,6 +17,8 @@ mod tests;
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 
+pub use job::{completed, failed, of as job_of};
+
 use super::{
     dereference::Seen,
     resources::{Prepared, Resources, named},
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     hash::hash,
-    names::{APP, DASHBOARD, MIGRATE, POSTGRES},
+    names::{APP, DASHBOARD, FEEDS, METRIC_GENERATOR, MIGRATE, POSTGRES},
     problem::Problem,
 };
 
@@ -43,14 +46,22 @@ pub fn build(valid: &Valid, seen: &Seen, password: &str) -> Plan {
     let mut problems = valid.problems.clone();
     let config = config_map::config_map(valid);
     let config_hash = hash(&config.data);
-    let job = job::job(valid);
-    let migrated = named(&seen.children.jobs, job.metadata.name.as_deref().unwrap_or_default()).is_some_and(completed);
+    let there = |job: &Job| named(&seen.children.jobs, job.metadata.name.as_deref().unwrap_or_default());
+    let (migrate, feeds) = (job::migrate(valid), job::feeds(valid));
+    let migrated = there(&migrate).is_some_and(completed);
+    // Feeds need the schema. A Job that is there already goes on, and stays as the mark that it is done.
+    let begin = migrated && !job::earlier_feeds(&feeds, seen);
+    let feeds = (begin || there(&feeds).is_some()).then_some(feeds);
 
-    let wanted = [deployment::app(valid, &config_hash), deployment::dashboard(valid, &config_hash)];
+    let wanted = [
+        deployment::app(valid, &config_hash),
+        deployment::dashboard(valid, &config_hash),
+        deployment::metric_generator(valid, &config_hash),
+    ];
     let deployments = wanted.into_iter().filter_map(|wanted| {
         if migrated { Some(wanted) } else { deployment::as_today(wanted, &seen.children.deployments) }
     });
-    let (mut services, mut accounts) = (service::both(valid), vec![APP, DASHBOARD, MIGRATE]);
+    let (mut services, mut accounts) = (service::http(valid), vec![APP, DASHBOARD, METRIC_GENERATOR, MIGRATE, FEEDS]);
     let mut stateful_sets = Vec::new();
     if let Database::Managed(postgres) = &valid.database {
         services.push(service::postgres(valid));
@@ -64,26 +75,12 @@ pub fn build(valid: &Valid, seen: &Seen, password: &str) -> Plan {
         config_maps: vec![config],
         services,
         budgets: budget::budgets(valid),
+        network_policies: vec![network_policy::metric_generator(valid)],
         stateful_sets,
-        jobs: vec![job],
+        jobs: [migrate].into_iter().chain(feeds).collect(),
         deployments: deployments.collect(),
         ingresses: vec![ingress::ingress(valid)],
         ..Resources::default()
     };
     Plan { resources, secret: valid.make_secret.then(|| secret::secret(valid, password)), problems }
-}
-
-/// Whether a Job has done its work.
-pub fn completed(job: &Job) -> bool {
-    job_condition(job, "Complete").is_some()
-}
-
-/// Why a Job gave up, if it did.
-pub fn failed(job: &Job) -> Option<String> {
-    job_condition(job, "Failed").map(|condition| condition.message.clone().unwrap_or_default())
-}
-
-fn job_condition<'a>(job: &'a Job, type_: &str) -> Option<&'a k8s_openapi::api::batch::v1::JobCondition> {
-    let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
 }

@@ -1,4 +1,4 @@
-//! Services: how the ingress finds app and dashboard, and how they find Postgres.
+//! Services: how the ingress finds app and dashboard, how a dashboard finds a metric generator, and how they all find Postgres.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use k8s_openapi::{
 
 use super::meta;
 use crate::{
-    names::{APP, DASHBOARD, POSTGRES, selector},
+    names::{APP, DASHBOARD, METRIC_GENERATOR, POSTGRES, selector},
     reconcile::validate::Valid,
 };
 
-/// Of app and dashboard. Their admin ports are in neither: metrics are read from the pods, one by one.
-pub fn both(valid: &Valid) -> Vec<Service> {
+/// Of those that speak HTTP. Their admin ports are in none: metrics are read from the pods, one by one.
+pub fn http(valid: &Valid) -> Vec<Service> {
     let spec = |name| ServiceSpec { type_: Some("ClusterIP".into()), ..spec(valid, name, port("http", 80, "http")) };
-    [APP, DASHBOARD].map(|name| of(valid, name, spec(name))).into()
+    [APP, DASHBOARD, METRIC_GENERATOR].map(|name| of(valid, name, spec(name))).into()
 }
 
 /// Of Postgres: headless, so that a connection goes to the pod itself, and its DNS name is there for a StatefulSet.

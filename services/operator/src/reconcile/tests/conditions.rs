@@ -96,6 +96,79 @@ fn a_failed_migration_says_how_to_try_again() {
     assert_eq!(status.conditions[1].status, "False");
 }
 
+/// The conditions `Progressing`, `Degraded` and `FeedsApplied` of a Board whose migration is done, as (status, reason, message).
+fn with_feeds(job: Option<Value>, pods: Vec<Pod>) -> [(String, String, String); 3] {
+    let migration = json!({
+        "metadata": {"name": "migrate-0123456789"}, "spec": {"template": {}},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+    });
+    let feeds =
+        job.map(|status| json!({"metadata": {"name": "feeds-0123456789"}, "spec": {"template": {}}, "status": status}));
+    let jobs = [Some(migration), feeds].into_iter().flatten().map(|job| serde_json::from_value(job).unwrap()).collect();
+    let status = at(0, None, &Seen { pods, ..Seen::default() }, &Resources { jobs, ..Resources::default() });
+    ["Progressing", "Degraded", "FeedsApplied"].map(|type_| {
+        let one = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+        (one.status.clone(), one.reason.clone(), one.message.clone())
+    })
+}
+
+/// A pod of the Job, that ended at this minute with these words.
+fn ended(minute: u8, code: i32, words: &str) -> Pod {
+    let end = json!({"exitCode": code, "message": words, "finishedAt": format!("2026-11-21T10:{minute:02}:00Z")});
+    let mut pod = pod("feeds", &format!("feeds-{minute}"), json!({"state": {"terminated": end}}));
+    pod.metadata
+        .labels
+        .get_or_insert_default()
+        .insert("batch.kubernetes.io/job-name".into(), "feeds-0123456789".into());
+    pod
+}
+
+#[test]
+fn feeds_that_are_being_applied_are_a_change_under_way_and_applied_ones_are_not() {
+    let done = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    let table = [
+        (None, Vec::new(), ("True", "FeedsWait"), ("False", "FeedsWait")),
+        (Some(json!({})), Vec::new(), ("True", "ApplyingFeeds"), ("False", "ApplyingFeeds")),
+        (Some(json!({})), vec![ended(1, 1, "error: away")], ("True", "ApplyingFeeds"), ("False", "ApplyingFeeds")),
+        (Some(done), vec![ended(1, 1, "error: away"), ended(2, 0, "")], ("False", "Settled"), ("True", "Applied")),
+    ];
+    for (job, pods, change, feeds) in table {
+        let [progressing, degraded, applied] = with_feeds(job, pods);
+        assert_eq!((progressing.0.as_str(), progressing.1.as_str()), change);
+        assert_eq!((applied.0.as_str(), applied.1.as_str()), feeds);
+        assert_eq!(degraded.1, "AsExpected");
+    }
+}
+
+#[test]
+fn feeds_that_cannot_be_applied_are_told_in_the_words_of_the_last_try() {
+    let failed = || {
+        Some(
+            json!({"conditions": [{"type": "Failed", "status": "True", "message": "it has reached the specified backoff limit"}]}),
+        )
+    };
+    let tries = vec![
+        ended(2, 1, "orders: added\nerror: open: column \"state\" does not exist\n"),
+        ended(1, 1, "error: the database is away"),
+    ];
+    let [progressing, degraded, applied] = with_feeds(failed(), tries);
+    assert_eq!(progressing.0, "False", "nothing more is tried");
+    assert_eq!((degraded.0.as_str(), degraded.1.as_str()), ("True", "FeedsFailed"));
+    assert_eq!((applied.0.as_str(), applied.1.as_str()), ("False", "FeedsFailed"));
+    assert_eq!(applied.2, degraded.2);
+    for words in [
+        "feeds-0123456789",
+        "into the database: open: column \"state\" does not exist; mend spec.feeds",
+        "delete the Job",
+    ] {
+        assert!(applied.2.contains(words), "{}", applied.2);
+    }
+    for silent in [Vec::new(), vec![ended(1, 137, "")]] {
+        let [_, _, applied] = with_feeds(failed(), silent);
+        assert!(applied.2.contains("backoff limit"), "{}", applied.2);
+    }
+}
+
 #[test]
 fn the_words_stay_the_same_while_a_pod_waits_for_the_next_try() {
     let cause = "failed to pull: not found";
@@ -132,7 +205,7 @@ fn the_same_sight_gives_the_same_status_and_a_transition_keeps_its_time() {
     let times = |status: &BoardStatus| {
         status.conditions.iter().map(|one| one.last_transition_time.0.as_second()).collect::<Vec<_>>()
     };
-    assert_eq!((times(&first), times(&second)), (vec![100; 3], vec![100, 100, 300]));
+    assert_eq!((times(&first), times(&second)), (vec![100; 4], vec![100, 100, 300, 100]));
     assert_eq!(second.connections, Some(7), "the last answer stays while nobody answers");
 }
 
@@ -152,11 +225,18 @@ fn a_new_trouble_and_its_end_are_events_and_what_is_known_is_not() {
 #[test]
 fn a_spec_that_came_through_an_older_crd_is_refused_in_sentences() {
     let spec = json!({
-        "app": {"replicas": 0}, "dashboard": {"drainSeconds": 900, "resources": {"limits": {"memory": "much"}}}, "database": {}
+        "app": {"replicas": 0}, "metricGenerator": {"serverCount": 1001, "replicas": 0}, "dashboard": {"drainSeconds": 900, "resources": {"limits": {"memory": "much"}}}, "database": {}
     });
     let problems = validate(&harbor(spec), &Seen::default()).unwrap_err();
     assert!(problems.iter().all(|problem| problem.reason == Reason::InvalidSpec));
-    let words = ["app.replicas", "dashboard.drainSeconds", "resources", "exactly one of postgres and external"];
+    let words = [
+        "app.replicas",
+        "metricGenerator.replicas",
+        "metricGenerator.serverCount",
+        "dashboard.drainSeconds",
+        "resources",
+        "exactly one of postgres and external",
+    ];
     let told = |word: &&str| problems.iter().any(|Problem { message, .. }| message.contains(word));
     assert!(words.iter().all(told) && problems.len() == words.len(), "{problems:?}");
 }

@@ -73,8 +73,8 @@ async fn services_start_only_after_the_migration() {
 
     work(&cluster);
     let (_, writes) = cluster.reconcile(HARBOR).await;
-    assert_eq!(cluster.list(DEPLOYMENTS).len(), 2);
-    assert!(!writes.iter().any(|write| write.contains("jobs") || write.contains("secrets")), "{writes:?}");
+    assert_eq!(cluster.list(DEPLOYMENTS).len(), 3);
+    assert!(!writes.iter().any(|write| write.contains("jobs/migrate") || write.contains("secrets")), "{writes:?}");
 }
 
 #[tokio::test]
@@ -94,11 +94,13 @@ async fn an_installed_board_says_so_and_is_never_written_again() {
             condition("Available", "True", "Serving", "users are served"),
             condition("Progressing", "False", "Settled", "no change is under way"),
             condition("Degraded", "False", "AsExpected", "nothing is wrong"),
+            condition("FeedsApplied", "True", "Applied", "the database has the feeds of the list"),
         ],
         "observedGeneration": 3,
         "url": "https://harbor.example:8443",
         "app": "2/2",
         "dashboards": "2/2",
+        "metricGenerators": "2/2",
         "replicas": 2,
         "selector": "app.kubernetes.io/instance=harbor,app.kubernetes.io/name=dashboard",
         "connections": 0
@@ -127,7 +129,35 @@ async fn a_setting_that_is_taken_out_of_the_board_is_applied_although_the_rest_i
     let cluster = installed(json!({"telemetry": {"otlpEndpoint": "http://collector:4318"}})).await;
     cluster.edit(HARBOR, |board| board["spec"]["telemetry"] = json!({}));
     let (_, writes) = cluster.reconcile(HARBOR).await;
-    assert_eq!(writes[..3], ["PATCH configmaps/config", "PATCH deployments/app", "PATCH deployments/dashboard"]);
+    let deployments = ["app", "dashboard", "metric-generator"].map(|name| format!("PATCH deployments/{name}"));
+    assert_eq!(writes[0], "PATCH configmaps/config");
+    assert_eq!(writes[1..4], deployments);
+}
+
+#[tokio::test]
+async fn a_list_of_feeds_that_changes_is_applied_by_a_new_job_and_stops_nobody_if_it_fails() {
+    let cluster = installed(json!({})).await;
+    let before = cluster.list(JOBS);
+    cluster.edit(HARBOR, |board| board["spec"]["feeds"] = json!([{"name": "orders", "table": "public.orders"}]));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    let jobs = cluster.list(JOBS);
+    let (new, old) = (jobs.iter().find(|job| !before.contains(job)), before.iter().find(|job| !jobs.contains(job)));
+    let name = |job: Option<&String>| job.unwrap().rsplit_once('/').unwrap().1.to_owned();
+    let change = [format!("DELETE jobs/{}", name(old)), format!("PATCH jobs/{}", name(new))];
+    assert_eq!(writes[..2], change);
+    assert!(writes[2..].iter().all(|write| write == "PATCH boards/harbor/status"), "{writes:?}");
+    assert_eq!(condition(&cluster, HARBOR, "FeedsApplied")["reason"], "ApplyingFeeds");
+
+    let gave_up = json!({"conditions": [{"type": "Failed", "status": "True", "message": "backoff limit"}]});
+    cluster.edit(new.unwrap(), |job| job["status"] = gave_up);
+    cluster.edit(HARBOR, |board| board["spec"]["dashboard"]["image"] = json!("dashboard:0.2.0"));
+    let (_, writes) = cluster.reconcile(HARBOR).await;
+    assert_eq!(writes[0], "PATCH deployments/dashboard", "a new version is rolled out all the same");
+    assert_eq!(degraded(&cluster).0, "FeedsFailed");
+    assert_eq!(condition(&cluster, HARBOR, "Available")["status"], "True");
+    // Deleted, as the message says: it is made again.
+    cluster.remove(new.unwrap());
+    assert_eq!(cluster.reconcile(HARBOR).await.1[0], change[1]);
 }
 
 #[tokio::test]

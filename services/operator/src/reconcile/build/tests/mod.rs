@@ -1,3 +1,6 @@
+mod feeds;
+mod generator;
+
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
 use serde_json::{Value, json, to_value};
 
@@ -10,10 +13,16 @@ use crate::{
 
 /// A cluster in which the Board's migration is done.
 fn migrated(spec: Value) -> Seen {
-    let mut job = job::job(&valid(spec, &Seen::default()));
-    job.status = serde_json::from_value(json!({"conditions": [{"type": "Complete", "status": "True"}]})).unwrap();
-    let children = Resources::<Live> { jobs: vec![job], ..Resources::default() };
+    let children = Resources::<Live> {
+        jobs: vec![ended("Complete", job::migrate(&valid(spec, &Seen::default())))],
+        ..Resources::default()
+    };
     Seen { secret: SecretSeen::Usable, children, ..Seen::default() }
+}
+
+fn ended(how: &str, mut job: Job) -> Job {
+    job.status = serde_json::from_value(json!({"conditions": [{"type": how, "status": "True"}]})).unwrap();
+    job
 }
 
 fn plan(spec: Value) -> Resources<Prepared> {
@@ -21,14 +30,14 @@ fn plan(spec: Value) -> Resources<Prepared> {
     build(&valid(spec, &seen), &seen, "").resources
 }
 
-fn deployments(spec: Value) -> [Value; 2] {
+fn deployments(spec: Value) -> [Value; 3] {
     let made = plan(spec).deployments;
-    [APP, DASHBOARD].map(|name| to_value(named(&made, name).unwrap()).unwrap())
+    [APP, DASHBOARD, METRIC_GENERATOR].map(|name| to_value(named(&made, name).unwrap()).unwrap())
 }
 
 #[test]
 fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
-    let [_, dashboard] = deployments(
+    let [_, dashboard, _] = deployments(
         json!({"dashboard": {"replicas": 3, "drainSeconds": 20, "allowedOrigins": ["https://a.example", "https://b.example"]}}),
     );
     let selector =
@@ -77,7 +86,8 @@ fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
                             {"name": "REPLICA_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
                             {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "url"}}},
                             {"name": "DRAIN_SECONDS", "value": "20"},
-                            {"name": "ALLOWED_ORIGINS", "value": "https://a.example,https://b.example"}
+                            {"name": "ALLOWED_ORIGINS", "value": "https://a.example,https://b.example"},
+                            {"name": "GENERATOR_URL", "value": "http://metric-generator"}
                         ],
                         "envFrom": [{"configMapRef": {"name": "config"}}],
                         "ports": [
@@ -103,7 +113,7 @@ fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
 #[test]
 fn the_app_surges_by_one_never_migrates_and_takes_the_resources_of_the_board() {
     let resources = json!({"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}});
-    let [app, dashboard] =
+    let [app, dashboard, _] =
         deployments(json!({"app": {"image": "quay.example/app:7", "replicas": 1, "resources": resources}}));
     let (spec, container) = (&app["spec"], &app["spec"]["template"]["spec"]["containers"][0]);
     assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
@@ -159,7 +169,7 @@ fn before_the_migration_no_service_starts_and_a_running_one_keeps_its_template()
 
 #[test]
 fn budgets_are_only_where_a_replica_can_be_spared() {
-    let budgets = plan(json!({"app": {"replicas": 1}})).budgets;
+    let budgets = plan(json!({"app": {"replicas": 1}, "metricGenerator": {"replicas": 1}})).budgets;
     let wanted = json!([{
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -207,14 +217,19 @@ fn services_are_inside_only_and_postgres_is_headless() {
     let http = json!([{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]);
     service(0, "app", json!({"type": "ClusterIP", "ports": http, "selector": selector("app")}));
     service(1, "dashboard", json!({"type": "ClusterIP", "ports": http, "selector": selector("dashboard")}));
+    service(
+        2,
+        "metric-generator",
+        json!({"type": "ClusterIP", "ports": http, "selector": selector("metric-generator")}),
+    );
     let port = json!([{"name": "postgres", "port": 5432, "protocol": "TCP", "targetPort": "postgres"}]);
-    service(2, "postgres", json!({"clusterIP": "None", "ports": port, "selector": selector("postgres")}));
+    service(3, "postgres", json!({"clusterIP": "None", "ports": port, "selector": selector("postgres")}));
 }
 
 #[test]
 fn every_service_has_an_account_without_a_token() {
     let accounts = to_value(plan(json!({})).service_accounts).unwrap();
-    let wanted = ["app", "dashboard", "migrate", "postgres"].map(|name| {
+    let wanted = ["app", "dashboard", "metric-generator", "migrate", "feeds", "postgres"].map(|name| {
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(name, name), "automountServiceAccountToken": false
         })
