@@ -1,7 +1,11 @@
 //! What a Board says about what can go wrong: pure, from what was seen.
 
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        batch::v1::Job,
+        core::v1::Pod,
+    },
     jiff::Timestamp,
 };
 use serde_json::{Value, json};
@@ -239,4 +243,24 @@ fn a_spec_that_came_through_an_older_crd_is_refused_in_sentences() {
     ];
     let told = |word: &&str| problems.iter().any(|Problem { message, .. }| message.contains(word));
     assert!(words.iter().all(told) && problems.len() == words.len(), "{problems:?}");
+}
+
+#[test]
+fn a_board_is_available_without_metric_generators_and_not_without_dashboards() {
+    let deployment = |name: &str| -> Deployment {
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": {"readyReplicas": 1}})).unwrap()
+    };
+    let database: StatefulSet = serde_json::from_value(
+        json!({"metadata": {"name": "postgres"}, "status": {"replicas": 1, "readyReplicas": 1}}),
+    )
+    .unwrap();
+    let available = |names: &[&str]| {
+        let deployments = names.iter().map(|name| deployment(name)).collect();
+        let resources = Resources { deployments, stateful_sets: vec![database.clone()], ..Resources::default() };
+        let status = at(0, None, &Seen::default(), &resources);
+        let available = status.conditions.iter().find(|condition| condition.type_ == "Available").unwrap();
+        (available.status.clone(), available.message.clone())
+    };
+    assert_eq!(available(&["app", "dashboard"]), ("True".into(), "users are served".into()));
+    assert_eq!(available(&["app", "metric-generator"]), ("False".into(), "no ready replica of dashboard".into()));
 }
