@@ -6,7 +6,7 @@ use runtime::Condition;
 use store::{Latest, Progress, Trouble};
 use tokio::sync::watch;
 
-/// Follows the writer and the reader until one ends. Ready means: a sample was stored, and the newest were read. A database that goes away later makes
+/// Follows the writer and the reader until one ends. Ready means: a sample was stored, and read again. A database that goes away later makes
 /// the values old, not the replica unready: it keeps its samples and comes back by itself.
 pub async fn follow(
     mut progress: watch::Receiver<Progress>,
@@ -16,8 +16,13 @@ pub async fn follow(
     let mut once = false;
     loop {
         let storing = *progress.borrow_and_update();
-        let read = latest.borrow_and_update().is_some();
-        once |= storing.stored.is_some() && read;
+        let read = {
+            let latest = latest.borrow_and_update();
+            // What was read before is not what this replica has stored.
+            let seen = |second| latest.iter().flat_map(|latest| latest.all()).any(|sample| sample.second >= second);
+            once |= storing.stored.is_some_and(seen);
+            latest.is_some()
+        };
         ready.set(once, describe(storing, read));
         let changed = tokio::select! {
             changed = progress.changed() => changed,

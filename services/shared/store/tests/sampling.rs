@@ -232,7 +232,9 @@ async fn lists_have_the_newest_first_of_one_server_or_of_all(pool: PgPoolOptions
     assert_eq!(all[..10], expected.collect::<Vec<_>>(), "in natural order");
     assert_eq!(all[10], sample("server-1", now - chrono::Duration::seconds(1)));
     assert_eq!(samples.newest(None, 1_000).await.unwrap().len(), 30);
-    assert_eq!(samples.newest(Some("nobody"), 5).await.unwrap(), []);
+    for nobody in ["nobody", "", "a\0b"] {
+        assert_eq!(samples.newest(Some(nobody), 5).await.unwrap(), []);
+    }
     samples.close().await;
     stage.end().await;
 }

@@ -118,8 +118,9 @@ impl Reader {
     }
 
     async fn run_forever(&mut self) {
+        // The first read waits for the first batch, which is more than what is there now.
         let mut earliest = Instant::now();
-        let mut latest = earliest;
+        let mut latest = earliest + LONGEST;
         let mut seen = None;
         loop {
             tokio::select! {
