@@ -41,6 +41,19 @@ async fn every_server_is_listed_and_has_a_latest_sample(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_server_that_is_silent_for_15_seconds_is_listed_no_more(pool: PgPool) {
+    let generator = start(&pool, &[]).await;
+    let silent = "INSERT INTO tidemark.metrics_latest VALUES
+        ('server-20', now() - interval '16 seconds', 1, 2, 3), ('server-10', now() - interval '9 seconds', 1, 2, 3)";
+    sqlx::query(silent).execute(&pool).await.unwrap();
+    let five = async || metrics(&generator.get("/metrics?limit=1").await).len() == 5;
+    wait_until(LONG, "all five are read", five).await;
+    let expected = json!({ "serverIds": ["server-1", "server-2", "server-3", "server-10"] });
+    assert_eq!(json(&generator.get("/servers").await), expected);
+    assert_eq!(metrics(&generator.get("/metrics?limit=1&serverId=server-20").await).len(), 1);
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn lists_have_the_newest_first(pool: PgPool) {
     let generator = start(&pool, &[]).await;
     wait_until(LONG, "three seconds are stored", async || seconds(&pool).await >= 3).await;

@@ -11,7 +11,7 @@ use common::{
     samples::{HOUR, Storing, config, partition, partitions, rows, scalar, this_second, until},
 };
 use sqlx::{
-    AssertSqlSafe, Executor,
+    AssertSqlSafe, ConnectOptions, Connection, Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use store::SamplesConfig;
@@ -123,28 +123,43 @@ async fn roll_made(stage: &Stage) {
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
-async fn whoever_may_only_store_can_roll_and_nothing_else(pool: PgPoolOptions, options: PgConnectOptions) {
+async fn the_right_to_insert_and_to_read_is_enough_to_store(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
+    let old = past(&stage, 30).await;
     let role = format!("gen_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = stage.pool.acquire().await.unwrap();
-    let make = format!("CREATE ROLE {role}; GRANT USAGE ON SCHEMA tidemark TO {role}; SET ROLE {role}");
-    connection.execute(AssertSqlSafe(make)).await.unwrap();
-    let refused = connection.execute(ROLL).await.unwrap_err();
+    let make = format!(
+        "CREATE ROLE {role};
+         GRANT USAGE ON SCHEMA tidemark TO {role};
+         GRANT SELECT, INSERT ON tidemark.metrics TO {role};
+         GRANT SELECT, INSERT, UPDATE ON tidemark.metrics_latest TO {role}"
+    );
+    stage.pool.execute(AssertSqlSafe(make)).await.unwrap();
+    // Somebody with that role, who has put a schema of its own in front.
+    let theirs = stage.options.clone().options([("role", role.as_str()), ("search_path", "pg_temp")]);
+    let mut somebody = theirs.clone().connect().await.unwrap();
+    let refused = somebody.execute(ROLL).await.unwrap_err();
     assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"), "nobody may unless told so");
-    let grant = format!("RESET ROLE; GRANT EXECUTE ON FUNCTION tidemark.roll_metrics TO {role}; SET ROLE {role}");
-    connection.execute(AssertSqlSafe(grant)).await.unwrap();
-    // A schema of the caller's own, in front, has no say in it.
-    connection.execute("SET search_path = pg_temp; CREATE TEMP TABLE pg_inherits (inhparent int)").await.unwrap();
-    let (made, _): (i32, i32) = sqlx::query_as(ROLL).fetch_one(&mut *connection).await.unwrap();
-    assert!(made >= 5);
+    let grant = format!("GRANT EXECUTE ON FUNCTION tidemark.roll_metrics TO {role}");
+    stage.pool.execute(AssertSqlSafe(grant)).await.unwrap();
+    somebody.execute("CREATE TEMP TABLE pg_inherits (inhparent int)").await.unwrap();
+    let (made, dropped): (i32, i32) = sqlx::query_as(ROLL).fetch_one(&mut somebody).await.unwrap();
+    assert!(made >= 5 && dropped == 1 && !partitions(&stage).await.contains(&old));
     for retention in ["59 minutes", "-1 day", "0"] {
         let error = sqlx::query("SELECT tidemark.roll_metrics($1::text::interval)").bind(retention);
-        let error = error.execute(&mut *connection).await.unwrap_err().to_string();
+        let error = error.execute(&mut somebody).await.unwrap_err().to_string();
         assert!(error.contains("must be an hour or longer"), "{error}");
     }
-    assert!(connection.execute("DELETE FROM tidemark.metrics").await.is_err());
-    let drop = format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}");
-    connection.execute(AssertSqlSafe(drop)).await.unwrap();
-    connection.close().await.unwrap();
-    stage.end().await;
+    somebody.close().await.unwrap();
+
+    let storing = Storing::start(&stage, config(theirs.clone().into()));
+    let latest = storing.latest(&stage, config(theirs.into()));
+    storing.store(3, until(this_second(), 2));
+    storing.stored(6.0).await;
+    wait_until(LONG, "it is read", async || latest.get().is_some_and(|latest| latest.all().len() == 3)).await;
+    assert_eq!(storing.metric("tidemark_sample_store_failures_total"), 0.0);
+    let gone = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    stage.token.cancel();
+    stage.tracker.close();
+    stage.tracker.wait().await;
+    stage.pool.execute(AssertSqlSafe(gone)).await.unwrap();
 }

@@ -107,7 +107,14 @@ impl Owner {
             };
             self.note(exchange.unwrap_or(Err(Error::TimedOut)));
         }
-        let _ = timeout(FAREWELL, self.farewell()).await;
+        // A database that does not answer now will not answer within the next second.
+        if self.progress.borrow().trouble.is_none() {
+            let _ = timeout(FAREWELL, self.farewell()).await;
+        }
+        let lost = self.shared.lock().len();
+        if lost > 0 {
+            warn!(samples = lost, "ended before everything was stored");
+        }
         connection::close(self.connection.take()).await;
     }
 
@@ -217,10 +224,6 @@ impl Owner {
 
     async fn farewell(&mut self) {
         while self.shared.lock().len() > 0 && self.exchange(Instant::now()).await.is_ok() {}
-        let lost = self.shared.lock().len();
-        if lost > 0 {
-            warn!(samples = lost, "ended before everything was stored");
-        }
     }
 }
 
