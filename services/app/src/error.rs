@@ -1,15 +1,10 @@
 //! Everything that can go wrong with a request, and how it is answered: `{"error":{"code","message"}}`.
 
 use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
 use store::{ReadError, SaveError};
-
-/// After an outage callers may come back at once: their repeats cost little, and the page waits longer by itself.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// A request that is not answered as it wished. The text of each is meant for the person who made the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +54,6 @@ pub enum Error {
     /// The database does not answer.
     #[error("the database cannot be reached, try again")]
     Unavailable,
-    /// The request took too long.
-    #[error("the request took too long, try again")]
-    TimedOut,
     /// A mistake of ours.
     #[error("something went wrong here")]
     Internal,
@@ -86,7 +78,6 @@ impl Error {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
-            Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -95,12 +86,7 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.parts();
-        let body = json!({ "error": { "code": code, "message": self.to_string() } });
-        let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        response
+        runtime::error_answer(status, code, &self.to_string())
     }
 }
 

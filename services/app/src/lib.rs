@@ -7,7 +7,6 @@ pub mod config;
 pub mod cursor;
 pub mod error;
 pub mod list;
-pub mod metrics;
 pub mod page;
 pub mod routes;
 pub mod save;
@@ -16,14 +15,14 @@ pub mod trace;
 
 use std::{path::PathBuf, time::Duration};
 
-use runtime::{Admin, Listeners, Signals, Tasks};
+use runtime::{Admin, HttpMetrics, Listeners, REQUEST_TIMEOUT, Signals, Tasks};
 use store::{DatabaseUrl, TextWriter, Texts, TextsConfig, WriterConfig, WriterMetrics};
 use tokio::time::timeout;
 
-use crate::{metrics::HttpMetrics, routes::App};
+use crate::routes::App;
 
-/// How long requests in flight may take after the signal to stop. None takes longer than [`routes::REQUEST_TIMEOUT`].
-const FINISH: Duration = routes::REQUEST_TIMEOUT;
+/// How long requests in flight may take after the signal to stop. None takes longer than [`REQUEST_TIMEOUT`].
+const FINISH: Duration = REQUEST_TIMEOUT;
 
 /// After the last request, how long tasks may take to end. What the writer still holds has no caller any more.
 const STOP: Duration = Duration::from_secs(1);
@@ -58,7 +57,7 @@ pub async fn run(settings: Settings, listeners: Listeners, signals: Signals) -> 
         texts: Texts::new(TextsConfig { database, application_name: replica.clone() }),
     };
     let texts = app.texts.clone();
-    let router = routes::router(app, &page_dir, &replica, HttpMetrics::register(&admin.registry)?)?;
+    let router = routes::router(app, &page_dir, &replica, HttpMetrics::register(&admin.registry, "page")?)?;
 
     let finishing = runtime::serve(listeners, router, admin, &tasks, &signals).await?;
     tracing::info!("finishing requests");

@@ -35,7 +35,8 @@ pub struct Page {
 /// [`Error`] if the query is wrong or the database does not answer.
 pub async fn list(State(app): State<App>, query: Result<Query<Request>, QueryRejection>) -> Result<Json<Page>, Error> {
     let Query(Request { limit, before }) = query.map_err(|_| Error::QueryMalformed)?;
-    let limit = limit.map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text).ok_or(Error::LimitInvalid))?;
+    let limit =
+        limit.map_or(Ok(DEFAULT_LIMIT), |text| runtime::parse_limit(&text, MAX_LIMIT).ok_or(Error::LimitInvalid))?;
     let before = before.map(|text| Cursor::decode(&text).ok_or(Error::BeforeInvalid)).transpose()?;
 
     // One more than wanted shows whether there is another page.
@@ -44,24 +45,4 @@ pub async fn list(State(app): State<App>, query: Result<Query<Request>, QueryRej
     texts.truncate(limit as usize);
     let next = texts.last().filter(|_| more).map(|last| Cursor { seq: last.seq }.encode());
     Ok(Json(Page { texts: texts.into_iter().map(Item::from).collect(), next }))
-}
-
-fn parse_limit(text: &str) -> Option<u32> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_a_whole_number_from_1_to_500() {
-        for (text, limit) in [("1", Some(1)), ("500", Some(500)), ("007", Some(7))] {
-            assert_eq!(parse_limit(text), limit, "{text}");
-        }
-        for text in ["", "0", "-1", "+5", "501", "1.5", "ten", "99999999999999999999", " 5"] {
-            assert_eq!(parse_limit(text), None, "{text}");
-        }
-    }
 }

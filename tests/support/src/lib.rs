@@ -1,12 +1,14 @@
-//! Parts that only tests use: a TCP proxy that can be cut or frozen, and a way to wait for a condition.
+//! Parts that only tests use: a TCP proxy that can be cut or frozen, services as processes, and a way to wait for a condition.
 #![expect(clippy::panic, reason = "a test fails by panicking, and these parts run only in tests")]
 
+mod program;
 mod proxy;
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use program::{Answer, Program, command, get};
 pub use proxy::Proxy;
 
 /// Waits until the condition gives a value, and returns it with the time that it took.

@@ -5,10 +5,7 @@ pub mod program;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use app::{
-    metrics::HttpMetrics,
-    routes::{self, App},
-};
+use app::routes::{self, App};
 use axum::{
     Router,
     body::Body,
@@ -16,7 +13,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use prometheus::Registry;
-use runtime::Tasks;
+use runtime::{HttpMetrics, Tasks};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use store::{DatabaseUrl, TextWriter, Texts, TextsConfig, WriterConfig, WriterMetrics};
@@ -74,7 +71,7 @@ impl Stage {
             writer: TextWriter::start(writer, metrics, &tasks.tracker, tasks.token.clone()),
             texts: Texts::new(TextsConfig { database, application_name: "app-under-test".into() }),
         };
-        let metrics = HttpMetrics::register(&registry).unwrap();
+        let metrics = HttpMetrics::register(&registry, "page").unwrap();
         let router = routes::router(app, &page_dir(), "app-7", metrics).unwrap();
         Self { router, pool, registry, tasks }
     }

@@ -31,7 +31,8 @@ pub struct ServiceArgs {
 }
 
 /// The machine's name as the kernel knows it, or `replica` where it cannot be read.
-fn host_name() -> String {
+#[must_use]
+pub fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())

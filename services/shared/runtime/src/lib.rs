@@ -1,8 +1,10 @@
-//! What every service needs to run: configuration, telemetry, admin server (health, Prometheus), shutdown.
+//! What every service needs to run: configuration, telemetry, admin server (health, Prometheus), what all
+//! requests have in common, shutdown.
 
 mod admin;
 mod collector;
 mod config;
+mod http;
 mod readiness;
 mod server;
 mod shutdown;
@@ -10,7 +12,8 @@ mod telemetry;
 mod traces;
 
 pub use admin::Admin;
-pub use config::{Secret, ServiceArgs, invalid};
+pub use config::{Secret, ServiceArgs, host_name, invalid};
+pub use http::{HttpMetrics, REQUEST_TIMEOUT, error_answer, guarded, parse_limit};
 pub use readiness::{Condition, Readiness};
 pub use server::{BindError, Listeners, serve};
 pub use shutdown::{Signals, Tasks, signals};

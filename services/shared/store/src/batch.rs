@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{Text, connection::sqlstate};
+use crate::{Text, connection::data_error};
 
 /// What came of storing one text.
 #[derive(Debug, Clone)]
@@ -70,11 +70,6 @@ async fn store_one(
         Err(error) => data_error(&error).map_or(Err(error), |code| Ok(vec![Stored::Rejected(code)])),
         stored => stored,
     }
-}
-
-/// The SQLSTATE, if the error is about the data: class 22 (data exception) or 23 (integrity constraint).
-fn data_error(error: &sqlx::Error) -> Option<String> {
-    sqlstate(error).filter(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 async fn store_together(

@@ -32,7 +32,7 @@ pub enum ConnectError {
 /// The driver's options for a connection that says who it is.
 pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
     let options = database.options().clone().application_name(name).disable_statement_logging();
-    // Poolers refuse start-up parameters that they do not know; no floating point number is read here.
+    // Poolers refuse start-up parameters that they do not know, and floating point numbers come in binary.
     options.extra_float_digits(None)
 }
 
@@ -83,6 +83,11 @@ pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
 /// Undefined table, function, schema: nobody has migrated this database so far.
 pub(crate) fn is_undefined(error: &sqlx::Error) -> bool {
     matches!(sqlstate(error).as_deref(), Some("42P01" | "42883" | "3F000"))
+}
+
+/// The SQLSTATE, if the error is about the data: class 22 (data exception) or 23 (integrity constraint).
+pub(crate) fn data_error(error: &sqlx::Error) -> Option<String> {
+    sqlstate(error).filter(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 /// Whether the connection broke, or the server ended it (class 57: it stops, starts, or somebody cancelled), and not the statement.

@@ -4,6 +4,7 @@
 //! * [`Reader`] always holds the newest value of every feed: a poll every two seconds is the truth, and a doorbell
 //!   (`NOTIFY`) makes it quick.
 //! * [`TextWriter`] stores texts in batches; [`Texts`] lists them.
+//! * [`SampleWriter`] stores what servers use, [`LatestSamples`] holds the newest of each, [`Samples`] lists them.
 //! * [`Visitors`] counts who is connected, and takes out what a dead replica left.
 //!
 //! Every part holds its own connection, so that a slow one cannot starve another, and every wait has a bound.
@@ -17,17 +18,21 @@ mod migrations;
 mod pace;
 mod reader;
 mod reading;
+mod samples;
 mod texts;
 mod visitors;
 mod writer;
 
 pub use database_url::{DatabaseUrl, UrlError};
 pub use doorbell::Doorbell;
-pub use metrics::{ReaderMetrics, VisitorMetrics, WriterMetrics};
+pub use metrics::{ReaderMetrics, SampleMetrics, VisitorMetrics, WriterMetrics};
 pub use migrations::{MIGRATOR, MigrateError, migrate, pending_migrations};
 pub use pace::Intervals;
 pub use reader::{Reader, ReaderConfig, Unavailable, View};
 pub use reading::{FeedValue, History, Path, Reading};
+pub use samples::{
+    Latest, LatestSamples, Progress, Sample, SampleWriter, Samples, SamplesConfig, SamplesError, Trouble, Usage,
+};
 pub use texts::{ReadError, Text, Texts, TextsConfig};
 pub use visitors::{VisitorTiming, Visitors, VisitorsConfig};
 pub use writer::{Cause, SaveError, TextWriter, WriterConfig};

@@ -222,3 +222,97 @@ impl VisitorMetrics {
         self.repairs.with_label_values(&[direction])
     }
 }
+
+/// What the parts that store and read samples count.
+#[derive(Clone)]
+pub struct SampleMetrics {
+    samples: IntCounterVec,
+    pub(crate) late: IntCounter,
+    pub(crate) store_failures: IntCounter,
+    pub(crate) waiting: IntGauge,
+    pub(crate) batch_rows: Histogram,
+    partitions: IntCounterVec,
+    reads: IntCounterVec,
+    pub(crate) read_failures: IntCounter,
+}
+
+impl SampleMetrics {
+    /// Makes the metrics and adds them to the registry.
+    ///
+    /// # Errors
+    /// If the registry holds one of the names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            samples: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_samples_total",
+                    "Samples by what came of them: stored here, known from another replica, refused by the database, dropped after five minutes.",
+                ),
+                &["outcome"],
+            )?,
+            late: IntCounter::new(
+                "tidemark_samples_late_total",
+                "Samples that waited for more than 2 s before they were stored.",
+            )?,
+            store_failures: IntCounter::new(
+                "tidemark_sample_store_failures_total",
+                "Attempts to store samples that failed.",
+            )?,
+            waiting: IntGauge::new("tidemark_samples_waiting", "Samples that are not stored yet.")?,
+            batch_rows: Histogram::with_opts(
+                HistogramOpts::new("tidemark_sample_batch_rows", "Samples that were stored in one statement.")
+                    .buckets(vec![1.0, 3.0, 10.0, 100.0, 1_000.0, 10_000.0]),
+            )?,
+            partitions: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_sample_partitions_total",
+                    "Partitions of samples that this replica has made and dropped.",
+                ),
+                &["change"],
+            )?,
+            reads: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_sample_reads_total",
+                    "Queries for samples, by what was asked: the latest of each server, or a list.",
+                ),
+                &["what"],
+            )?,
+            read_failures: IntCounter::new("tidemark_sample_read_failures_total", "Queries for samples that failed.")?,
+        };
+        let Self { samples, late, store_failures, waiting, batch_rows, partitions, reads, read_failures } =
+            metrics.clone();
+        let all: [Box<dyn Collector>; 8] = [
+            Box::new(samples),
+            Box::new(late),
+            Box::new(store_failures),
+            Box::new(waiting),
+            Box::new(batch_rows),
+            Box::new(partitions),
+            Box::new(reads),
+            Box::new(read_failures),
+        ];
+        all.into_iter().try_for_each(|collector| registry.register(collector))?;
+        for outcome in ["stored", "known", "refused", "dropped"] {
+            metrics.samples(outcome).inc_by(0);
+        }
+        for change in ["made", "dropped"] {
+            metrics.partitions(change).inc_by(0);
+        }
+        for what in ["latest", "list"] {
+            metrics.reads(what).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn samples(&self, outcome: &str) -> IntCounter {
+        self.samples.with_label_values(&[outcome])
+    }
+
+    pub(crate) fn partitions(&self, change: &str) -> IntCounter {
+        self.partitions.with_label_values(&[change])
+    }
+
+    pub(crate) fn reads(&self, what: &str) -> IntCounter {
+        self.reads.with_label_values(&[what])
+    }
+}
