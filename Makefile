@@ -67,7 +67,8 @@ test-browser: need-browser need-postgres page services tests/browser/node_module
 bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run
 	$(say) 'building with optimisations'
 	@cargo bench --locked -p store -p dashboard --no-run
-	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push
+	@cargo build --locked --release -p metric-generator
+	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push --bench servers
 
 cluster: ## a Kubernetes cluster of three nodes on this machine (docker, kind)
 	@$(CLUSTER) create
