@@ -113,7 +113,7 @@ export class TideMark extends HTMLElement {
     if (!this.#snapshot) return null;
     const { status, reason, database, knownAt } = this.#snapshot;
     const away = database === "down";
-    const { text, changesAt } = ageOf(knownAt.get(this.#feed), now, away);
+    const { text, changesAt } = ageOf(knownAt.get(this.#feed), now, { away });
     const age = text === null ? "" : `as of ${text} ago`;
     const note = status === "refused" ? `refused: ${reason ?? ""}` : age;
     if (this.#note.textContent !== note) this.#note.textContent = note;
