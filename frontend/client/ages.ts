@@ -52,10 +52,18 @@ export interface Age {
   readonly changesAt: number | null;
 }
 
-/** The age of a value that was last known to be true at `knownAt`. While the database is away every age is worth telling. */
-export function ageOf(knownAt: number | undefined, now: number, away = false): Age {
+/** From when on an age is told. */
+export interface AgeOptions {
+  /** While the database is away every age is worth telling. */
+  readonly away?: boolean;
+  /** From this age on it is worth telling anyway, ms. */
+  readonly old?: number;
+}
+
+/** The age of a value that was last known to be true at `knownAt`. */
+export function ageOf(knownAt: number | undefined, now: number, { away = false, old = OLD }: AgeOptions = {}): Age {
   if (knownAt === undefined) return { text: null, changesAt: null };
-  if (now - knownAt <= OLD && !away) return { text: null, changesAt: knownAt + OLD + 1 };
+  if (now - knownAt <= old && !away) return { text: null, changesAt: knownAt + old + 1 };
   const seconds = Math.max(0, Math.floor((now - knownAt) / 1_000));
   return { text: duration(seconds), changesAt: knownAt + (seconds + 1) * 1_000 };
 }

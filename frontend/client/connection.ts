@@ -29,6 +29,8 @@ export interface ConnectionOptions {
   readonly feeds: readonly string[];
   /** Whose connection it is; without one nobody is counted as a visitor. */
   readonly visit?: Visit | null;
+  /** The connection that this one shall replace. It shares what that one has learned, so no value is lost and none runs backwards. */
+  readonly replaces?: Connection | null;
   /** Only for tests. */
   readonly environment?: Environment;
 }
@@ -38,7 +40,7 @@ export interface ConnectionOptions {
  * a message. Nothing happens before {@link start}.
  */
 export class Connection {
-  readonly #machine = new Machine();
+  readonly #machine: Machine;
   readonly #url: URL;
   readonly #visit: Visit | null;
   readonly #environment: Environment;
@@ -47,7 +49,8 @@ export class Connection {
   #cancelTimer: (() => void) | null = null;
   #unwatchPage: (() => void) | null = null;
 
-  constructor({ server, feeds, visit = null, environment = browser }: ConnectionOptions) {
+  constructor({ server, feeds, visit = null, replaces = null, environment = browser }: ConnectionOptions) {
+    this.#machine = new Machine(replaces ? replaces.#machine.values : undefined);
     this.#url = new URL("ws", server);
     this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
     // Not searchParams: it would write the commas and colons that stand in a feed list as %2C and %3A.

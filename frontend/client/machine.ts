@@ -66,7 +66,7 @@ interface Effects {
  */
 export class Machine {
   /** What was learned. */
-  readonly values = new Values();
+  readonly values: Values;
   readonly #rounds = new Rounds();
   #started = false;
   #refused: string | null = null;
@@ -75,6 +75,11 @@ export class Machine {
   #liveSince: number | null = null;
   #lostAt: number | null = null;
   #movingSince: number | null = null;
+
+  /** Begins with what another one has learned, if there was one before. */
+  constructor(values = new Values()) {
+    this.values = values;
+  }
 
   /** What a page shows. */
   get status(): Status {

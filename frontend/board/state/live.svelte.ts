@@ -1,4 +1,5 @@
 import { AgeClock, ageOf, Connection, type Handover, type Snapshot, type Visit } from "../../client/index.js";
+import { Servers, SERVERS } from "./servers.svelte.js";
 
 /** The feed of the large number. */
 const FEED = "texts";
@@ -15,7 +16,7 @@ export interface LoggedHandover extends Handover {
   readonly at: Date;
 }
 
-/** The pushed count and everything about the connection that the page shows. */
+/** The pushed values and everything about the connection that the page shows. */
 export class Live {
   readonly #connection: Connection;
   snapshot: Snapshot;
@@ -24,17 +25,20 @@ export class Live {
   /** `12 s`, while that is worth saying. */
   age = $state<string | null>(null);
 
+  /** One timer for all ages on the page. */
   readonly #ages = new AgeClock();
+  readonly servers = new Servers(this.#ages);
 
   /** `onCount` is told of every count that arrives. Without a visit the page is not counted as a visitor. */
   constructor(visit: Visit | null, onCount: (count: number) => void) {
-    this.#connection = new Connection({ server: document.baseURI, feeds: [FEED, VISITORS], visit });
+    this.#connection = new Connection({ server: document.baseURI, feeds: [FEED, VISITORS, SERVERS], visit });
     this.snapshot = $state.raw(this.#connection.snapshot);
     let told: number | null = null;
     this.#connection.subscribe((snapshot) => {
       this.snapshot = snapshot;
       if (snapshot.handover) this.#log(snapshot.handover);
       this.#ages.refresh(this.#watchAge);
+      this.servers.take(snapshot, this.#connection.now());
       const { count } = this;
       if (count !== null && count !== told) onCount((told = count));
     });
@@ -68,7 +72,7 @@ export class Live {
 
   readonly #watchAge = (now: number): number | null => {
     const { knownAt, database } = this.snapshot;
-    const { text, changesAt } = ageOf(knownAt.get(FEED), now, database === "down");
+    const { text, changesAt } = ageOf(knownAt.get(FEED), now, { away: database === "down" });
     this.age = text;
     return changesAt;
   };

@@ -12,6 +12,11 @@ export function number(value: number): string {
   return wholeNumber.format(value);
 }
 
+/** `12 %`, on one line; an en dash for what is not known: 0 would be a claim. */
+export function percent(value: number | null): string {
+  return value === null ? "–" : `${number(value)}\u00a0%`;
+}
+
 /** `12:04:33` today, `3 Nov 2026, 12:04` before. */
 export function time(date: Date, now = new Date()): string {
   return (date.toDateString() === now.toDateString() ? timeOfDay : dayAndTime).format(date);
@@ -20,6 +25,16 @@ export function time(date: Date, now = new Date()): string {
 /** `1 new text`, `3 new texts`. */
 export function texts(value: number, kind = ""): string {
   return `${number(value)} ${kind}${value === 1 ? "text" : "texts"}`;
+}
+
+/** `1 visitor`, `3 visitors`. */
+export function visitors(value: number): string {
+  return `${number(value)} ${value === 1 ? "visitor" : "visitors"}`;
+}
+
+/** `1 server`, `100 servers, 2 stale`. */
+export function servers(value: number, stale: number): string {
+  return `${number(value)} ${value === 1 ? "server" : "servers"}${stale === 0 ? "" : `, ${number(stale)} stale`}`;
 }
 
 /** The status line's words. A move is a kind of live. */

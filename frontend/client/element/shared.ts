@@ -15,18 +15,21 @@ interface Line {
   readonly feeds: ReadonlySet<string>;
 }
 
+/** Makes a connection for these feeds, which goes on where another one stands. */
+type Connect = (feeds: readonly string[], replaces: Connection | null) => Connection;
+
 /**
  * One server as seen by all elements of a page: they share one connection, whose feeds are the union of theirs. When the union
  * grows a second connection is made and the first is kept until the new one answers, so nothing on the page goes blank.
  */
 export class SharedServer {
-  readonly #connect: (feeds: readonly string[]) => Connection;
+  readonly #connect: Connect;
   readonly #subscribers = new Set<Subscriber>();
   #current: Line | null = null;
   #next: Line | null = null;
   #settling = false;
 
-  constructor(connect: (feeds: readonly string[]) => Connection) {
+  constructor(connect: Connect) {
     this.#connect = connect;
   }
 
@@ -55,14 +58,17 @@ export class SharedServer {
 
   #settle(): void {
     const wanted = new Set([...this.#subscribers].map(({ feed }) => feed));
-    const newest = this.#next ?? this.#current;
     if (wanted.size === 0) {
       this.#current?.connection.stop();
       this.#next?.connection.stop();
       this.#current = this.#next = null;
-    } else if (!newest || !isSubset(wanted, newest.feeds)) {
+    } else if (this.#current && fits(this.#current, wanted)) {
       this.#next?.connection.stop();
-      const line = { connection: this.#connect([...wanted].sort()), feeds: wanted };
+      this.#next = null;
+    } else if (!this.#next || !fits(this.#next, wanted)) {
+      this.#next?.connection.stop();
+      const connection = this.#connect([...wanted].sort(), this.#current?.connection ?? null);
+      const line = { connection, feeds: wanted };
       if (this.#current) this.#next = line;
       else this.#current = line;
       this.#start(line);
@@ -98,12 +104,14 @@ const servers = new Map<string, SharedServer>();
 export function sharedServer(server: string): SharedServer {
   let shared = servers.get(server);
   if (!shared) {
-    shared = new SharedServer((feeds) => new Connection({ server, feeds, visit: pageVisit() }));
+    shared = new SharedServer((feeds, replaces) => new Connection({ server, feeds, visit: pageVisit(), replaces }));
     servers.set(server, shared);
   }
   return shared;
 }
 
-function isSubset<T>(some: ReadonlySet<T>, all: ReadonlySet<T>): boolean {
-  return [...some].every((entry) => all.has(entry));
+/** Whether a line serves these feeds. A refused one may have been refused for a feed that nobody wants any more. */
+function fits({ connection, feeds }: Line, wanted: ReadonlySet<string>): boolean {
+  const serves = [...wanted].every((feed) => feeds.has(feed));
+  return serves && (wanted.size === feeds.size || connection.snapshot.status !== "refused");
 }

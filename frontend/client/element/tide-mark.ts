@@ -4,7 +4,7 @@ import { Throttle } from "../throttle.js";
 import { sharedServer, type SharedServer, type Subscriber } from "./shared.js";
 import { STYLE } from "./style.js";
 
-/** Stands where a number is not known yet: an en dash, because 0 would be a claim. */
+/** Stands where there is no number: an en dash, because 0 would be a claim. */
 const UNKNOWN = "–";
 
 /** Where this module was loaded from: the server whose values an element shows if it has no `src`. */
@@ -13,6 +13,7 @@ const HOME = new URL(/* @vite-ignore */ ".", import.meta.url).href;
 /** Every age on the page hangs on one timer. Made by the first element, not by the import. */
 let ages: AgeClock | undefined;
 let sheet: CSSStyleSheet | undefined;
+const FORMAT = { maximumFractionDigits: 1 };
 const formats = new Map<string, Intl.NumberFormat>();
 
 /**
@@ -20,7 +21,8 @@ const formats = new Map<string, Intl.NumberFormat>();
  *
  * Attributes: `feed`; `key`, for feeds that have keys; `field`, which number of the value (default: the first one); `src`, the address
  * of the server (default: where the script came from). The element sets `data-status` to the state of the connection (`idle`,
- * `connecting`, `live`, `moving`, `reconnecting`, `refused`) and `data-old` while the value is older than 10 s. Parts: `number`, `note`.
+ * `connecting`, `live`, `moving`, `reconnecting`, `refused`), `data-old` while the value is older than 10 s, and `data-missing` to what the
+ * server does not have: `key` or `field`. Parts: `number`, `note`.
  */
 export class TideMark extends HTMLElement {
   static readonly observedAttributes = ["feed", "key", "field", "src"];
@@ -95,13 +97,16 @@ export class TideMark extends HTMLElement {
   #show(snapshot: Snapshot, feed: string, item: string): void {
     this.#snapshot = snapshot;
     setAttribute(this, "data-status", snapshot.status);
-    const number = pick(snapshot.items.get(item)?.value, this.getAttribute("field"));
+    const value = snapshot.items.get(item)?.value;
+    const number = pick(value, this.getAttribute("field"));
+    const isTold = snapshot.status !== "connecting" && snapshot.knownAt.has(feed);
+    setAttribute(this, "data-missing", number !== null || !isTold ? null : value === undefined ? "key" : "field");
     const text = number === null ? UNKNOWN : formatFor(this).format(number);
     const before = this.#number.textContent;
     if (text !== before) {
       this.#number.textContent = text;
       // The first number is read with the page; only changes are news.
-      if (before !== UNKNOWN && number !== null) this.#announce.push(text);
+      if (before !== UNKNOWN) this.#announce.push(number === null ? "no value" : text);
     }
     this.#feed = feed;
     ages ??= new AgeClock();
@@ -113,11 +118,12 @@ export class TideMark extends HTMLElement {
     if (!this.#snapshot) return null;
     const { status, reason, database, knownAt } = this.#snapshot;
     const away = database === "down";
-    const { text, changesAt } = ageOf(knownAt.get(this.#feed), now, away);
+    const { text, changesAt } = ageOf(knownAt.get(this.#feed), now, { away });
     const age = text === null ? "" : `as of ${text} ago`;
     const note = status === "refused" ? `refused: ${reason ?? ""}` : age;
     if (this.#note.textContent !== note) this.#note.textContent = note;
-    setAttribute(this, "title", [age, away ? "database away" : ""].filter(Boolean).join(", ") || null);
+    const missing = { key: "no such item", field: "no such number" }[this.getAttribute("data-missing") ?? ""];
+    setAttribute(this, "title", [missing, age, away ? "database away" : ""].filter(Boolean).join(", ") || null);
     setAttribute(this, "data-old", text === null ? null : "");
     return changesAt;
   }
@@ -152,15 +158,15 @@ function pick(value: unknown, field: string | null): number | null {
   return typeof found?.[1] === "number" ? found[1] : null;
 }
 
-/** Numbers are written in the language of the text around them. */
+/** Numbers are written in the language of the text around them, measured ones with one decimal at most: more would only flicker. */
 function formatFor(element: Element): Intl.NumberFormat {
   const language = element.closest("[lang]")?.getAttribute("lang") ?? "";
   let format = formats.get(language);
   if (!format) {
     try {
-      format = new Intl.NumberFormat(language === "" ? undefined : language);
+      format = new Intl.NumberFormat(language === "" ? undefined : language, FORMAT);
     } catch {
-      format = new Intl.NumberFormat(); // not a language tag
+      format = new Intl.NumberFormat(undefined, FORMAT); // not a language tag
     }
     formats.set(language, format);
   }

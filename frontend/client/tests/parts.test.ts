@@ -76,8 +76,9 @@ describe("ages", () => {
     expect(ageOf(undefined, 5_000)).toEqual({ text: null, changesAt: null });
     expect(ageOf(1_000, 11_000)).toEqual({ text: null, changesAt: 11_001 });
     expect(ageOf(1_000, 11_001)).toEqual({ text: "10 s", changesAt: 12_000 });
-    expect(ageOf(1_000, 1_400, true)).toEqual({ text: "0 s", changesAt: 2_000 });
-    expect(ageOf(1_000, 900, true)).toEqual({ text: "0 s", changesAt: 2_000 });
+    expect(ageOf(1_000, 6_001, { old: 5_000 })).toEqual({ text: "5 s", changesAt: 7_000 });
+    expect(ageOf(1_000, 1_400, { away: true })).toEqual({ text: "0 s", changesAt: 2_000 });
+    expect(ageOf(1_000, 900, { away: true })).toEqual({ text: "0 s", changesAt: 2_000 });
   });
 
   test("are written short", () => {

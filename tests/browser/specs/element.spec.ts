@@ -1,3 +1,4 @@
+import type { Locator } from "@playwright/test";
 import { expect, test } from "../support/test.js";
 
 /** A page of another site with two numbers and the script. */
@@ -24,6 +25,49 @@ test("an element on an allowed site is live, and all of them share one connectio
     await expect(element.locator("[part=number]")).toHaveText((before + 1).toLocaleString("en"));
   }
   expect(sockets).toBe(1);
+});
+
+test("numbers of all feeds come over one connection, and what there is not is marked", async ({ page, demo, friend }) => {
+  await demo.whole();
+  friend.html = `<!doctype html><html lang="en"><title>Elsewhere</title>
+    <tide-mark id="online" feed="visitors" field="online"></tide-mark>
+    <tide-mark id="cpu" feed="servers" key="server-1" field="cpu_usage"></tide-mark>
+    <tide-mark id="key" feed="servers" key="server-999" field="cpu_usage"></tide-mark>
+    <tide-mark id="field" feed="servers" key="server-1" field="nonsense"></tide-mark>
+    <script type="module" src="${demo.url}/tide-mark.js"></script></html>`;
+  const sockets: string[] = [];
+  page.on("websocket", (socket) => sockets.push(socket.url()));
+  await page.goto(friend.origin);
+  const number = (id: string): Locator => page.locator(`#${id} [part=number]`);
+  await expect(number("online")).toHaveText(/^[1-9]\d*$/);
+  await expect(number("cpu")).toHaveText(/^\d{1,3}(\.\d)?$/);
+  const first = await number("cpu").innerText();
+  await expect(number("cpu")).not.toHaveText(first);
+  for (const missing of ["key", "field"]) {
+    await expect(number(missing)).toHaveText("–");
+    await expect(page.locator(`#${missing}`)).toHaveAttribute("data-missing", missing);
+  }
+  expect(sockets).toHaveLength(1);
+});
+
+test("an element that is added later brings its feed, and the others keep their numbers", async ({ page, demo, friend }) => {
+  await demo.whole();
+  friend.html = html(demo.url);
+  await page.goto(friend.origin);
+  const texts = page.locator("tide-mark").first().locator("[part=number]");
+  await expect(texts).not.toHaveText("–");
+  await page.evaluate(() => {
+    const seen: (string | null)[] = ((window as { dashes?: unknown }).dashes = []);
+    const number = document.querySelector("tide-mark")?.shadowRoot?.querySelector("[part=number]");
+    new MutationObserver(() => {
+      if (number?.textContent === "–") seen.push(number.textContent);
+    }).observe(number as Node, { childList: true, characterData: true, subtree: true });
+    document.body.insertAdjacentHTML("beforeend", `<tide-mark id="cpu" feed="servers" key="server-2" field="cpu_usage"></tide-mark>`);
+  });
+  await expect(page.locator("#cpu [part=number]")).toHaveText(/^\d/);
+  await demo.add("counted by the wider connection");
+  await expect(texts).toHaveText((await demo.texts()).length.toLocaleString("en"));
+  expect(await page.evaluate(() => (window as { dashes?: unknown }).dashes)).toEqual([]);
 });
 
 test("an element on any other site says that it is refused, and why", async ({ page, demo, stranger }) => {

@@ -12,6 +12,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await expect(board.saveError).toBeVisible();
       await demo.add("somebody else's");
       await expect(board.newTexts).toBeVisible();
+      await expect(board.serversThatAre("fresh")).toHaveCount(3);
       process.kill((await demo.named(await board.replica.innerText())).pid, "SIGKILL");
       await expect(board.handovers).toHaveCount(1);
       await board.live();
@@ -44,11 +45,12 @@ test("the page says over which protocol it came, and what carries the values", a
   }
 });
 
-for (const width of [360, 1280, 3840]) {
+for (const width of [320, 360, 1280, 3840]) {
   test(`nothing is cut off at ${width} px`, async ({ open, demo }) => {
     await demo.add("a-word-without-an-end-".repeat(40));
     const board = await open();
-    await board.page.setViewportSize({ width, height: Math.round(width * 0.6) });
+    await board.page.setViewportSize({ width, height: Math.max(Math.round(width * 0.6), 240) });
+    await expect(board.servers).toHaveCount(3);
     await expect(board.count).toBeInViewport({ ratio: 1 });
     await board.text.fill("another-word-without-an-end-".repeat(40));
     const overflow = await board.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);

@@ -18,3 +18,26 @@ test("a visitor changes the number on every page, and a screen on a wall is none
   await expect(first.page.getByTestId("online")).toHaveText("1");
   await expect(first.page.getByTestId("visits")).toHaveText(String(total + 1));
 });
+
+for (const reducedMotion of ["no-preference", "reduce"] as const) {
+  test.describe(`with ${reducedMotion} for motion`, () => {
+    test.use({ contextOptions: { reducedMotion } });
+
+    test("a new number of visitors pulses only for those who like motion", async ({ open }) => {
+      const { page } = await open();
+      const online = page.getByTestId("online");
+      await expect(online).toHaveText(/^[1-9]\d*$/);
+      const before = await online.innerText();
+      await page.evaluate(() => {
+        document.addEventListener("animationstart", ({ target }) => {
+          if (target instanceof HTMLElement && target.dataset["testid"] === "online") document.body.dataset["pulsed"] = "";
+        });
+      });
+      await open();
+      await expect(online).not.toHaveText(before);
+      // The animation starts with the frame that shows the number; two frames later it would have been told.
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+      expect(await page.evaluate(() => "pulsed" in document.body.dataset)).toBe(reducedMotion === "no-preference");
+    });
+  });
+}

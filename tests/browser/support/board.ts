@@ -33,6 +33,10 @@ export class Board {
   readonly loadMore: Locator;
   readonly handovers: Locator;
   readonly age: Locator;
+  /** The cards. */
+  readonly servers: Locator;
+  /** Addresses of the WebSockets since the page was opened. */
+  readonly sockets: URL[] = [];
   /** Requests since the page was opened, without the page's own files. */
   readonly requests: Request[] = [];
   /** Messages that the page sent over a WebSocket. */
@@ -53,6 +57,7 @@ export class Board {
     this.loadMore = page.getByTestId("load-more");
     this.handovers = page.getByTestId("handovers").getByRole("listitem");
     this.age = page.getByTestId("age");
+    this.servers = page.getByTestId("server");
   }
 
   /** Opens the page and waits until it is live and has its list. */
@@ -62,6 +67,7 @@ export class Board {
       if (["fetch", "xhr", "eventsource", "ping"].includes(request.resourceType())) board.requests.push(request);
     });
     page.on("websocket", (socket) => {
+      board.sockets.push(new URL(socket.url()));
       socket.on("framesent", ({ payload }) => board.sent.push(payload.toString()));
     });
     page.on("console", (message) => {
@@ -88,6 +94,16 @@ export class Board {
   /** Waits until the page shows this number. */
   async shows(number: number): Promise<void> {
     await expect(this.count).toHaveText(number.toLocaleString("en-GB"));
+  }
+
+  /** The card of the server with this name. */
+  server(id: string): Locator {
+    return this.page.locator(`[data-testid=server][data-id="${id}"]`);
+  }
+
+  /** The cards in one state: `fresh`, `stale` or `gone`. */
+  serversThatAre(state: string): Locator {
+    return this.page.locator(`[data-testid=server][data-state=${state}]`);
   }
 
   /** Saves as a person does, and waits until the box is empty again. */

@@ -2,15 +2,15 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
+import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "@playwright/test";
 
 /** One part of the demo, as `.tidemark/demo.json` names it. */
 export interface Entry {
-  readonly service: "front" | "app" | "dashboard" | "postgres";
+  readonly service: "front" | "app" | "dashboard" | "metric-generator" | "postgres";
   readonly name: string;
   readonly pid: number;
   readonly url: string;
@@ -23,7 +23,8 @@ export interface Text {
   readonly text: string;
 }
 
-/** Replicas of each service that the demo keeps. */
+/** Services of which the demo keeps replicas, and how many of each. */
+const SERVICES = 3;
 const REPLICAS = 2;
 
 /** How long a leaving dashboard takes to move its clients. Short, so that the suite is; the page cannot tell. */
@@ -51,15 +52,20 @@ export class Demo {
     this.url = url;
   }
 
-  /** Starts it and waits until everything is ready. */
-  static async start(allowedOrigins: readonly string[]): Promise<Demo> {
+  /** Starts it, with so many made-up servers, and waits until everything is ready. */
+  static async start(allowedOrigins: readonly string[], serverCount: number): Promise<Demo> {
     const program = process.env["TIDEMARK_BIN"];
     if (program === undefined || !existsSync(program)) {
-      throw new Error("TIDEMARK_BIN must name the built program tidemark (cargo build -p tidemark -p app -p dashboard)");
+      throw new Error("TIDEMARK_BIN must name the built program tidemark (cargo build -p tidemark -p app -p dashboard -p metric-generator)");
     }
     if (!existsSync(join(PAGE, "index.html"))) throw new Error(`${PAGE} has no page: run npm run build in frontend`);
     const directory = await mkdtemp(join(tmpdir(), "tidemark-browser-"));
-    const env = { ...process.env, ALLOWED_ORIGINS: allowedOrigins.join(","), DRAIN_SECONDS: String(DRAIN_SECONDS) };
+    const env = {
+      ...process.env,
+      ALLOWED_ORIGINS: allowedOrigins.join(","),
+      DRAIN_SECONDS: String(DRAIN_SECONDS),
+      SERVER_COUNT: String(serverCount),
+    };
     const child = spawn(resolve(program), ["demo", "--port", "0", "--page-dir", PAGE], {
       cwd: directory,
       env,
@@ -114,6 +120,22 @@ export class Demo {
     return entry;
   }
 
+  /** Starts one more metric generator, for so many servers, which the demo knows nothing of. Gives its process. */
+  async generate(serverCount: number): Promise<ChildProcess> {
+    const [postgres] = await this.all("postgres");
+    if (!postgres) throw new Error("there is no database to store samples in");
+    const env = {
+      ...process.env,
+      DATABASE_URL: postgres.url,
+      HOST: "127.0.0.1",
+      PORT: String(await freePort()),
+      ADMIN_PORT: String(await freePort()),
+      REPLICA_NAME: "metric-generator-of-the-test",
+      SERVER_COUNT: String(serverCount),
+    };
+    return spawn(join(dirname(this.#program), "metric-generator"), { env, stdio: ["ignore", "inherit", "inherit"] });
+  }
+
   /** Waits until every replica and the database are there and ready: what the last test killed has been replaced. */
   async whole(): Promise<void> {
     await expect
@@ -123,7 +145,7 @@ export class Demo {
         const database = entries.some(({ service }) => service === "postgres");
         return { ready: ready.filter(Boolean).length, database };
       })
-      .toEqual({ ready: 2 * REPLICAS, database: true });
+      .toEqual({ ready: SERVICES * REPLICAS, database: true });
   }
 
   /** Stops the database and keeps it from coming back: its port is taken until the outage is ended. */
@@ -188,6 +210,16 @@ export class Demo {
     expect(existsSync(join(this.#directory, ".tidemark")), "the demo leaves no file").toBe(false);
     await rm(this.#directory, { recursive: true });
   }
+}
+
+/** A port of this machine that nobody has. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 async function isReady({ admin }: Entry): Promise<boolean> {

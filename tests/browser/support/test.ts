@@ -8,6 +8,8 @@ interface Shared {
   friend: ForeignSite;
   /** A site that it does not name. */
   stranger: ForeignSite;
+  /** How many servers the demo makes up. */
+  serverCount: number;
   /** The running system. */
   demo: Demo;
 }
@@ -35,9 +37,10 @@ export const test = base.extend<PerTest, Shared>({
     },
     { scope: "worker" },
   ],
+  serverCount: [3, { option: true, scope: "worker" }],
   demo: [
-    async ({ friend }, use) => {
-      const demo = await Demo.start([friend.origin]);
+    async ({ friend, serverCount }, use) => {
+      const demo = await Demo.start([friend.origin], serverCount);
       await use(demo);
       await demo.stop();
     },
