@@ -207,7 +207,7 @@ async fn the_latest_is_read_once_a_second_and_with_each_second_that_is_stored(
         // Two batches a second, as on a machine that is busy.
         storing.store(2, [second].into_iter());
         wait_until(LONG, "it is read", async || newest(&latest, "server-2") == Some(second)).await;
-        assert!(tick.elapsed() < Duration::from_millis(1_500), "{:?}", tick.elapsed());
+        assert!(tick.elapsed() < Duration::from_secs(2), "{:?}", tick.elapsed());
         storing.writer.store(sample("server-3", second));
         tokio::time::sleep_until(tick + Duration::from_secs(1)).await;
     }
