@@ -50,14 +50,19 @@ async fn replicas_that_store_the_same_samples_double_nothing_and_never_fail(
     let stage = Stage::new(pool, options);
     let replicas = [(); 3].map(|()| Storing::start(&stage, config(stage.database())));
     let seconds: Vec<_> = until(this_second(), 100).collect();
+    // All are connected, and wait for samples.
+    for replica in &replicas {
+        replica.store(1, seconds.iter().copied().take(1));
+        replica.stored(1.0).await;
+    }
     // Large batches at the same time, of the same samples, each in an order of its own: 10,007 is a prime, so every step visits all.
     for (replica, step) in replicas.iter().zip([1, 5_003, 10_006]) {
         for place in (0..10_007).map(|place| place * step % 10_007).filter(|place| *place < 10_000) {
-            replica.writer.store(sample(&format!("server-{}", place % 100), seconds[place / 100]));
+            replica.writer.store(sample(&format!("server-{}", place % 100 + 1), seconds[place / 100]));
         }
     }
     for replica in &replicas {
-        replica.stored(10_000.0).await;
+        replica.stored(10_001.0).await;
         assert_eq!(replica.metric("tidemark_sample_store_failures_total"), 0.0, "no deadlock, no error");
     }
     assert_eq!(rows(&stage).await, (10_000, 10_000));
