@@ -109,15 +109,14 @@ for (const [path, width, height] of [
   ["/", 1280, 800],
   ["/?wall", 1920, 1080],
 ] as const) {
-  test(`with ${COUNT} servers 95 of 100 frames of ${path} take ${FRAME} ms or less`, async ({ open }, info) => {
+  test(`with ${COUNT} servers 95 of 100 frames of ${path} take ${FRAME} ms of work or less`, async ({ browser, open }, info) => {
     const board = await open(path);
     await board.page.setViewportSize({ width, height });
     await expect(board.serversThatAre("fresh")).toHaveCount(COUNT);
-    await board.servers.first().scrollIntoViewIfNeeded();
     await board.page.evaluate(() => document.querySelector("[data-testid=servers]")?.scrollIntoView());
-    const frames = await watchFrames(board.page, WATCH);
+    const frames = await watchFrames(browser, board.page, WATCH);
     info.annotations.push({ type: "frames, ms", description: JSON.stringify(frames) });
-    expect(frames.p95).toBeLessThanOrEqual(FRAME);
+    expect(frames.workP95).toBeLessThanOrEqual(FRAME);
   });
 }
 

@@ -49,23 +49,24 @@ async fn replicas_that_store_the_same_samples_double_nothing_and_never_fail(
 ) {
     let stage = Stage::new(pool, options);
     let replicas = [(); 3].map(|()| Storing::start(&stage, config(stage.database())));
-    let now = this_second();
-    for second in until(now, 30) {
-        for (place, replica) in replicas.iter().enumerate() {
-            // Each has another order, and another second too.
-            for server in (1..=100).map(|server| (server * (place + 7)) % 101) {
-                replica.writer.store(sample(&format!("server-{server}"), second));
-                replica.writer.store(sample(&format!("server-{server}"), second - chrono::Duration::seconds(1)));
-            }
+    let seconds: Vec<_> = until(this_second(), 100).collect();
+    // All are connected, and wait for samples.
+    for replica in &replicas {
+        replica.store(1, seconds.iter().copied().take(1));
+        replica.stored(1.0).await;
+    }
+    // Large batches at the same time, of the same samples, each in an order of its own: 10,007 is a prime, so every step visits all.
+    for (replica, step) in replicas.iter().zip([1, 5_003, 10_006]) {
+        for place in (0..10_007).map(|place| place * step % 10_007).filter(|place| *place < 10_000) {
+            replica.writer.store(sample(&format!("server-{}", place % 100 + 1), seconds[place / 100]));
         }
-        sleep(Duration::from_millis(20)).await;
     }
     for replica in &replicas {
-        replica.stored(6_000.0).await;
+        replica.stored(10_001.0).await;
         assert_eq!(replica.metric("tidemark_sample_store_failures_total"), 0.0, "no deadlock, no error");
     }
-    assert_eq!(rows(&stage).await, (3_100, 3_100), "31 seconds of 100 servers");
-    assert_eq!(replicas.iter().map(|replica| replica.count("stored")).sum::<f64>(), 3_100.0);
+    assert_eq!(rows(&stage).await, (10_000, 10_000));
+    assert_eq!(replicas.iter().map(|replica| replica.count("stored")).sum::<f64>(), 10_000.0);
     let behind = scalar(
         &stage,
         "SELECT count(*) FROM tidemark.metrics_latest AS latest
@@ -207,7 +208,7 @@ async fn the_latest_is_read_once_a_second_and_with_each_second_that_is_stored(
         // Two batches a second, as on a machine that is busy.
         storing.store(2, [second].into_iter());
         wait_until(LONG, "it is read", async || newest(&latest, "server-2") == Some(second)).await;
-        assert!(tick.elapsed() < Duration::from_millis(1_500), "{:?}", tick.elapsed());
+        assert!(tick.elapsed() < Duration::from_secs(2), "{:?}", tick.elapsed());
         storing.writer.store(sample("server-3", second));
         tokio::time::sleep_until(tick + Duration::from_secs(1)).await;
     }
