@@ -34,7 +34,8 @@ async fn every_metric_of_the_dashboard_is_there_before_anything_happens(_: PgPoo
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let app = Running::start("app", &options, &[]).await;
     let replica = Running::start("dashboard", &options, &[]).await;
-    let scraped = app.metrics().await + &replica.metrics().await;
+    let generator = Running::start("metric-generator", &options, &[]).await;
+    let scraped = app.metrics().await + &replica.metrics().await + &generator.metrics().await;
     let mut known: BTreeSet<&str> =
         scraped.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     known.extend(OF_THE_OPERATOR);

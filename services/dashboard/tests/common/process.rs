@@ -1,4 +1,4 @@
-//! The programs as their users start them: this one and, where a test is about both, the app that lies beside it.
+//! The programs as their users start them: this one and, where a test is about more, the others that lie beside it.
 
 use std::{
     net::SocketAddr,
