@@ -144,7 +144,7 @@ async fn every_server_has_a_worker_that_asks_each_second_and_the_page_is_told(
     assert!((questions - seconds).abs() <= 2.0, "{questions} questions in {seconds} s");
     // One key of the feed, as an element of another page asks for it.
     let (_, one) = replica.connect("feeds=servers:server-1").await.greeted().await;
-    assert_eq!((keys(&one), is_complete(&one)), (vec!["server-1"], false));
+    assert_eq!((keys(&one), is_complete(&one)), (vec!["server-1"], true));
     replica.stop().await;
 }
 
@@ -154,7 +154,11 @@ async fn servers_come_and_go_with_the_list(_pool: PgPoolOptions, options: PgConn
     let replica = Replica::start(with_generator(&options, generator.address)).await;
     let mut client = replica.connect("feeds=servers").await;
     client.greeted().await;
+    let mut element = replica.connect("feeds=servers:a").await;
+    element.greeted().await;
     generator.set(|script| script.servers = vec!["b".into(), "c".into()]);
+    let removed = element.until(is_complete).await;
+    assert_eq!(keys(&removed), [""; 0], "who asked for this one only is told too");
     let removed = client.until(is_complete).await;
     assert!(!keys(&removed).contains(&"a"), "{removed}");
     value_of(&mut client, "c").await;

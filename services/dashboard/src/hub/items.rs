@@ -243,7 +243,7 @@ impl Items {
         let mut news = News::default();
         for name in feeds.names() {
             let Some(feed) = self.feeds.get(name) else { continue };
-            if feed.keyed && feed.complete && feeds.whole(name) && whole(feed) {
+            if feed.keyed && feed.complete && whole(feed) {
                 news.complete.push(name.to_owned());
             }
             let entries =

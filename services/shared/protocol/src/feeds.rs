@@ -71,11 +71,6 @@ impl Feeds {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether all keys of this feed are asked for.
-    pub fn whole(&self, feed: &str) -> bool {
-        self.0.get(feed).is_some_and(Option::is_none)
-    }
-
     /// Whether this item is asked for.
     pub fn contains(&self, feed: &str, key: &str) -> bool {
         self.0.get(feed).is_some_and(|keys| keys.as_ref().is_none_or(|keys| keys.contains(key)))
@@ -92,7 +87,7 @@ mod tests {
         assert_eq!(feeds, Feeds::parse("texts,servers:a,servers:b").unwrap());
         assert_eq!(feeds.names().collect::<Vec<_>>(), ["servers", "texts"]);
         assert!(feeds.contains("texts", "") && feeds.contains("servers", "a") && !feeds.contains("servers", "c"));
-        assert!(feeds.whole("texts") && !feeds.whole("servers"));
+        assert!(feeds.contains("texts", "any key"), "the whole feed");
         assert_eq!(Feeds::parse("servers:a,servers").unwrap(), Feeds::parse("servers").unwrap());
     }
 

@@ -61,6 +61,9 @@ fn a_session_behind_a_removal_gets_the_whole_feed() {
     assert!(items.since(&feeds, items.position().tick).is_empty());
     items.put("servers", Some("a"), 2, json!({}), now);
     assert_eq!(names(&items.since(&one, before)), ["servers:a@2"]);
+    items.remove("servers", "a");
+    let gone = items.since(&one, before);
+    assert_eq!((names(&gone), gone.complete), (vec![], vec!["servers".into()]), "the only key that was asked for");
 }
 
 #[test]
