@@ -1,6 +1,8 @@
 //! What the tests of this crate share: a database of their own, the tasks under test, and a look at the metrics.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub mod own;
+
 use std::{net::SocketAddr, time::Duration};
 
 use prometheus::Registry;
