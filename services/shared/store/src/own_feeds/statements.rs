@@ -115,6 +115,17 @@ pub(super) async fn recorded(
     .await
 }
 
+/// What stands behind a table's name so that only rows count that match. No column is called by a bare name: the table may have one called so.
+fn matching(name: &str, filtered: bool) -> String {
+    if filtered {
+        format!(
+            r#" AS counted CROSS JOIN LATERAL tidemark."feed_{name}_matches"(counted.*) AS matching (it) WHERE matching.it"#
+        )
+    } else {
+        String::new()
+    }
+}
+
 /// The function that the triggers call. It counts statements, not rows: a COPY of 100,000 rows is one change.
 ///
 /// It belongs to who adds the feed and has that account's rights, whoever writes. Others may not call it: on a table of theirs it would count for this feed.
@@ -123,11 +134,7 @@ pub(super) async fn create_function(
     name: &str,
     filtered: bool,
 ) -> Result<(), sqlx::Error> {
-    let matching = if filtered {
-        format!(r#" AS changed CROSS JOIN LATERAL tidemark."feed_{name}_matches"(changed) AS matches WHERE matches"#)
-    } else {
-        String::new()
-    };
+    let matching = matching(name, filtered);
     let create = format!(
         r#"CREATE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -204,11 +211,7 @@ pub(super) async fn count(
     table: &str,
     filtered: bool,
 ) -> Result<u64, sqlx::Error> {
-    let matching = if filtered {
-        format!(r#" AS counted CROSS JOIN LATERAL tidemark."feed_{name}_matches"(counted) AS matches WHERE matches"#)
-    } else {
-        String::new()
-    };
+    let matching = matching(name, filtered);
     let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM ONLY {table}{matching}")))
         .fetch_one(&mut *connection)
         .await?;
