@@ -7,8 +7,8 @@ INSERT INTO tidemark.feeds (name) VALUES ('servers');
 -- Clients take only greater versions. So a feed that gets the name of one that was removed must start after it.
 ALTER TABLE tidemark.store ADD COLUMN removed_version bigint NOT NULL DEFAULT 0;   -- the greatest version of any removed feed
 
--- What `list` shows, and what `remove` and `sync` need to know. The functions of the feed `orders` are tidemark.feed_orders(), which its triggers call,
--- and, with a filter, tidemark.feed_orders_matches(the table). Their names and those of the triggers must fit into 63 bytes: 48 are left for the feed's.
+-- What `list` shows, and what `remove` and `sync` need to know. The feed `orders` has the function tidemark.feed_orders(), which its triggers call, and with
+-- a filter the view tidemark.feed_orders_rows of the rows that it counts. Such names must fit into 63 bytes: 48 are left for the feed's.
 CREATE TABLE tidemark.own_feeds (
   feed text PRIMARY KEY REFERENCES tidemark.feeds (name) ON DELETE CASCADE CHECK (char_length(feed) <= 48),
   relation regclass NOT NULL,              -- follows when the table is renamed; shows a bare number when it is gone

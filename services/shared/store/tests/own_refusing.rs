@@ -172,7 +172,7 @@ async fn filters_that_look_odd_count_what_they_say(pool: PgPoolOptions, options:
         "amount = 1 -- and no more",
         "amount = 1 /* and no more */",
         "(amount) = (1) OR (status) IS NULL",
-        "status IN ('open', ')') AND status <> 'it''s' AND status <> $x$ ) $$ $x$",
+        "status IN ('open', ')') AND status <> 'it''s' AND status <> $x$ ) $$ $body$ $_body$ \\ $x$",
         "\"od\"\"d ' $$ column\" = 7 AND amount < 3",
         "twice > 3",
         "label = 'open' AND amount > 1",

@@ -58,22 +58,23 @@ pub(super) async fn add(
     let (name, on) = (feed.name.as_str(), table.name.as_str());
     let failed = |action| move |error| OwnFeedError::of_feed(error, name, on, action);
     statements::record(connection, feed, &table.name, owner).await.map_err(failed("record the feed"))?;
-    if let Some(condition) = &feed.filter {
-        filter::create(connection, &feed.name, &table.name, condition).await?;
-    }
-    statements::fix_search_path(connection).await.map_err(failed("create the triggers"))?;
-    let filtered = feed.filter.is_some();
-    statements::create_function(connection, &feed.name, filtered).await.map_err(failed("create the triggers"))?;
-    statements::create_triggers(connection, &feed.name, &table, filtered)
-        .await
-        .map_err(failed("create the triggers"))?;
+    let condition = match &feed.filter {
+        Some(filter) => Some(filter::create(connection, name, on, filter).await?),
+        None => None,
+    };
+    let install = async {
+        statements::fix_search_path(connection).await?;
+        statements::create_function(connection, name, condition.as_ref()).await?;
+        statements::create_triggers(connection, name, &table, condition.is_some()).await
+    };
+    install.await.map_err(failed("create the triggers"))?;
     // Once more under the lock: a moment ago it may have been another table.
     countable(connection, &table.name).await?;
-    let counted = statements::count(connection, &feed.name, &table.name, filtered).await;
+    let counted = statements::count(connection, name, on, condition.is_some()).await;
     let count = counted.map_err(|error| match sqlstate(&error) {
         // Data exceptions: the filter fails on a row that is there.
         Some(code) if code.starts_with("22") => OwnFeedError::of_filter(error),
-        _ => OwnFeedError::of_feed(error, &feed.name, &table.name, "count the rows"),
+        _ => OwnFeedError::of_feed(error, name, on, "count the rows"),
     })?;
     Ok(Added { table: table.name, count, counts_replays: table.owned })
 }

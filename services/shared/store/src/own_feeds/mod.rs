@@ -17,7 +17,7 @@ pub use change::{add_own_feed, remove_own_feed};
 pub use error::{Obstacle, OwnFeedError};
 pub use sync::{Change, sync_own_feeds};
 
-/// Longest name, bytes: those of its functions and triggers are up to 15 longer, and have 63.
+/// Longest name, bytes: that of its trigger `feed_NAME_truncated` is 15 longer, and has 63.
 const MAX_NAME: usize = 48;
 
 /// A feed as the user wants it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
-use super::{InstalledFeed, OwnFeed};
+use super::{InstalledFeed, OwnFeed, filter::Condition};
 
 /// Whoever wants to write to a table queues behind us while we wait for it. So long may nobody wait; a transaction that is open for longer is somebody's
 /// own business.
@@ -63,7 +63,7 @@ pub(super) async fn fix_search_path(connection: &mut PgConnection) -> Result<(),
 /// Looks for a table; `None` if there is none of that name.
 pub(super) async fn table(connection: &mut PgConnection, name: &str) -> Result<Option<Table>, sqlx::Error> {
     let query = format!(
-        "SELECT format('%I.%I', space.nspname, relation.relname) AS name, pg_has_role(relation.relowner, 'USAGE') AS owned,
+        "SELECT quote_ident(space.nspname) || '.' || quote_ident(relation.relname) AS name, pg_has_role(relation.relowner, 'USAGE') AS owned,
            coalesce({OBSTACLE}, CASE
              WHEN NOT has_table_privilege(relation.oid, 'TRIGGER') THEN 'no_trigger'
              WHEN NOT has_table_privilege(relation.oid, 'SELECT') THEN 'no_select'
@@ -102,7 +102,7 @@ pub(super) async fn recorded(
     wanted: Option<&OwnFeed>,
 ) -> Result<Option<Recorded>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT own.owner, coalesce(format('%I.%I', space.nspname, relation.relname), own.named) AS table,
+        "SELECT own.owner, coalesce(quote_ident(space.nspname) || '.' || quote_ident(relation.relname), own.named) AS table,
            coalesce(relation.oid = to_regclass($2), false) AND own.filter IS NOT DISTINCT FROM $3 AS same
          FROM tidemark.own_feeds AS own LEFT JOIN (pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace)
            ON relation.oid = own.relation
@@ -115,28 +115,22 @@ pub(super) async fn recorded(
     .await
 }
 
-/// What stands behind a table's name so that only rows count that match. No column is called by a bare name: the table may have one called so.
-fn matching(name: &str, filtered: bool) -> String {
-    if filtered {
-        format!(
-            r#" AS counted CROSS JOIN LATERAL tidemark."feed_{name}_matches"(counted.*) AS matching (it) WHERE matching.it"#
-        )
-    } else {
-        String::new()
-    }
-}
-
 /// The function that the triggers call. It counts statements, not rows: a COPY of 100,000 rows is one change.
 ///
 /// It belongs to who adds the feed and has that account's rights, whoever writes. Others may not call it: on a table of theirs it would count for this feed.
 pub(super) async fn create_function(
     connection: &mut PgConnection,
     name: &str,
-    filtered: bool,
+    condition: Option<&Condition>,
 ) -> Result<(), sqlx::Error> {
-    let matching = matching(name, filtered);
+    let matching = condition.map(Condition::clause).unwrap_or_default();
+    // The condition stands between dollars, and may have some of its own.
+    let mut quote = "$body$".to_owned();
+    while matching.contains(&quote) {
+        quote.insert(1, '_');
+    }
     let create = format!(
-        r#"CREATE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        r#"CREATE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {quote}
 DECLARE
   change bigint;
 BEGIN
@@ -155,7 +149,7 @@ BEGIN
     PERFORM tidemark.count_change('{name}', change, 0);
   END IF;
   RETURN NULL;
-END $$"#
+END {quote}"#
     );
     sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
     let revoke = format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}"() FROM PUBLIC"#);
@@ -186,7 +180,7 @@ pub(super) async fn create_triggers(
     // Always true. By it the triggers depend on the filter: a DROP … CASCADE that takes a column of the filter takes them too, instead of leaving a table
     // that cannot be written to.
     let when = if filtered {
-        format!(r#"WHEN ('tidemark."feed_{name}_matches"({})'::regprocedure IS NOT NULL) "#, on.replace('\'', "''"))
+        format!(r#"WHEN ('tidemark."feed_{name}_rows"'::regclass IS NOT NULL) "#)
     } else {
         String::new()
     };
@@ -211,10 +205,9 @@ pub(super) async fn count(
     table: &str,
     filtered: bool,
 ) -> Result<u64, sqlx::Error> {
-    let matching = matching(name, filtered);
-    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM ONLY {table}{matching}")))
-        .fetch_one(&mut *connection)
-        .await?;
+    let rows = if filtered { format!(r#"tidemark."feed_{name}_rows""#) } else { format!("ONLY {table}") };
+    let rows: i64 =
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {rows}"))).fetch_one(&mut *connection).await?;
     sqlx::query("UPDATE tidemark.feed_slots SET n = $2, version = version + 1, at = clock_timestamp() WHERE feed = $1 AND slot = 0")
         .bind(name)
         .bind(rows)
@@ -223,21 +216,14 @@ pub(super) async fn count(
     Ok(rows.unsigned_abs())
 }
 
-/// Removes the feed with its functions, and with them the triggers: dropping a trigger by its name is for the table's owner alone.
+/// Removes the feed with its function, and with that the triggers: dropping a trigger by its name is for the table's owner alone.
 pub(super) async fn remove(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    // The triggers' function first: with it comes the lock of the table, and nobody counts after that.
-    let functions: Vec<String> = sqlx::query_scalar(
-        "SELECT format('tidemark.%I(%s)', proname, pg_get_function_identity_arguments(oid)) FROM pg_proc
-         WHERE pronamespace = 'tidemark'::regnamespace
-           AND (proname = 'feed_' || $1 AND pronargs = 0 OR proname = 'feed_' || $1 || '_matches' AND pronargs = 1)
-         ORDER BY pronargs",
-    )
-    .bind(name)
-    .fetch_all(&mut *connection)
-    .await?;
-    for function in functions {
-        let drop = AssertSqlSafe(format!("DROP FUNCTION {function} CASCADE"));
-        sqlx::query(drop).execute(&mut *connection).await?;
+    // The function first: with its triggers comes the lock of the table, and nobody counts after that. CASCADE may have taken the view before.
+    for drop in [
+        format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}"() CASCADE"#),
+        format!(r#"DROP VIEW IF EXISTS tidemark."feed_{name}_rows""#),
+    ] {
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut *connection).await?;
     }
     sqlx::query("SELECT tidemark.remove_feed($1)").bind(name).execute(connection).await?;
     Ok(())
@@ -246,7 +232,7 @@ pub(super) async fn remove(connection: &mut PgConnection, name: &str) -> Result<
 /// All own feeds, and whether their counts are still right.
 pub(super) async fn list(connection: &mut PgConnection) -> Result<Vec<InstalledFeed>, sqlx::Error> {
     let query = format!(
-        "SELECT own.feed AS name, coalesce(format('%I.%I', space.nspname, relation.relname), own.named) AS table, own.filter, own.owner,
+        "SELECT own.feed AS name, coalesce(quote_ident(space.nspname) || '.' || quote_ident(relation.relname), own.named) AS table, own.filter, own.owner,
            (SELECT sum(n)::bigint FROM tidemark.feed_slots WHERE feed_slots.feed = own.feed) AS count,
            CASE WHEN relation.oid IS NULL THEN 'gone' ELSE coalesce({OBSTACLE}, CASE WHEN (
              SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
