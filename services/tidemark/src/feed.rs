@@ -77,6 +77,9 @@ pub enum Error {
     /// A name stands in the list twice.
     #[error("the list has the name {0} twice")]
     Twice(String),
+    /// One feed is not as it is listed.
+    #[error("{0}")]
+    Listed(String, #[source] OwnFeedError),
     /// Some feeds are not as they are listed.
     #[error("{failed} of {listed} feeds are not as they are listed")]
     Differs {
@@ -93,7 +96,7 @@ impl Error {
         match self {
             Self::Feed(error) => error.is_usage(),
             Self::Read(..) | Self::List(..) | Self::Twice(_) => true,
-            Self::Differs { .. } => false,
+            Self::Listed(..) | Self::Differs { .. } => false,
         }
     }
 }
@@ -173,7 +176,7 @@ async fn sync(database: &DatabaseUrl, file: PathBuf, owner: &str) -> Result<(), 
         Ok(change) => say::line(format_args!("{name}: {}", word(change))),
         Err(error) => {
             failed += 1;
-            say::error(&error);
+            say::error(&Error::Listed(name.to_owned(), error));
         }
     };
     store::sync_own_feeds(database, owner, &feeds, tell).await?;
