@@ -43,14 +43,12 @@ pub(super) struct Recorded {
     pub same: bool,
 }
 
-/// Bounds the transaction: its wait for locks, and how long the server works on for a client that has gone.
+/// Bounds the transaction's waits for locks.
 pub(super) async fn bound(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT set_config('lock_timeout', $1, true), set_config('client_connection_check_interval', '1s', true)",
-    )
-    .bind(LOCK_TIMEOUT.as_millis().to_string())
-    .execute(connection)
-    .await?;
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
+        .bind(LOCK_TIMEOUT.as_millis().to_string())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
