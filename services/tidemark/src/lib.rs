@@ -3,12 +3,14 @@
 //! - [`demo`]: the whole system on one machine, from [`postgres`], replicas of the services, and the [`front`] before them
 //! - [`postgres`]: a throw-away database, also for tests
 //! - [`watch`]: feeds in a terminal, by [`client`]
+//! - [`feed`]: feeds of the user's own tables
 //! - [`check`]: whether a saved text reaches a dashboard, by [`client`] and [`save`]
 //! - [`guard`], [`process`], [`scratch`], [`say`]: what the others need to start things and to leave nothing behind
 
 pub mod check;
 pub mod client;
 pub mod demo;
+pub mod feed;
 pub mod front;
 pub mod guard;
 pub mod postgres;

@@ -3,7 +3,7 @@
 use std::{error::Error, io::stdin, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tidemark::{check, demo, guard, postgres, process::Household, say, watch};
+use tidemark::{check, demo, feed, guard, postgres, process::Household, say, watch};
 
 /// Live numbers from Postgres on every screen.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Command {
     Demo(demo::Args),
     /// Show feeds in this terminal, one line per change.
     Watch(watch::Args),
+    /// Make feeds of the rows of your own tables.
+    Feed(feed::Args),
     /// Save a text and see a dashboard count it; exit code 0 if it does.
     Check(check::Args),
     /// Run a command with a throw-away database, whose address is in DATABASE_URL.
@@ -35,7 +37,8 @@ async fn main() -> ExitCode {
         // As clap does for a wrong argument.
         let watch = matches!(error.downcast_ref(), Some(watch::Error::Target(_) | watch::Error::Trust(_)));
         let check = matches!(error.downcast_ref(), Some(check::Error::Target(_) | check::Error::Trust(_)));
-        if watch || check { 2 } else { 1 }
+        let feed = error.downcast_ref().is_some_and(feed::Error::is_usage);
+        if watch || check || feed { 2 } else { 1 }
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
@@ -47,6 +50,7 @@ async fn run(command: Command) -> Result<i32, Box<dyn Error>> {
             Household::run(verbose, async |household| demo::run(args, household).await).await??;
         }
         Command::Watch(args) => watch::run(args, &runtime::signals()?).await?,
+        Command::Feed(args) => feed::run(args).await?,
         Command::Check(args) => check::run(args, &runtime::signals()?).await?,
         Command::Postgres(args) => {
             return Ok(Household::run(false, async |household| postgres::run(args, household).await).await??);

@@ -1,11 +1,11 @@
-//! What counting costs: time to read a count, and insert throughput with and without the counter. Ratios within one run; `make bench`.
+//! What counting costs: time to read a count, insert throughput with and without the counter, and the same for a user's own table. Ratios within one run; `make bench`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench that panics has said what it found")]
 
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use store::{DatabaseUrl, Reader, ReaderConfig, ReaderMetrics, TextWriter, WriterConfig, WriterMetrics};
+use store::{DatabaseUrl, OwnFeed, Reader, ReaderConfig, ReaderMetrics, TextWriter, WriterConfig, WriterMetrics};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -14,6 +14,9 @@ const RUN: Duration = Duration::from_secs(2);
 /// Variants are measured in turn, so that the machine's drift hits all alike; medians are printed.
 const ROUNDS: usize = 5;
 const READS: usize = 200;
+/// Tables of the same form: without a feed, with one, and with one that has a filter.
+const OWN: [(Option<&str>, &str); 3] =
+    [(None, "public.bare"), (None, "public.own"), (Some("body LIKE 'a %'"), "public.filtered")];
 
 #[tokio::main]
 async fn main() {
@@ -21,12 +24,17 @@ async fn main() {
     let database = DatabaseUrl::parse(&url).unwrap();
     store::migrate(&database).await.unwrap();
     let mut admin = PgConnection::connect(&url).await.unwrap();
-    let bare = "CREATE TABLE IF NOT EXISTS public.bare (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE,
-        body text NOT NULL CHECK (char_length(body) BETWEEN 1 AND 10000), created_at timestamptz NOT NULL DEFAULT now())";
-    sqlx::query(bare).execute(&mut admin).await.unwrap();
+    for (_, table) in OWN {
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {table} (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE,
+               body text NOT NULL CHECK (char_length(body) BETWEEN 1 AND 10000), created_at timestamptz NOT NULL DEFAULT now())"
+        );
+        sqlx::query(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
+    }
 
     reading(&database, &mut admin).await;
     inserting(&url, &database, &mut admin).await;
+    own(&url, &database, &mut admin).await;
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -127,6 +135,70 @@ async fn inserting(url: &str, database: &DatabaseUrl, admin: &mut PgConnection) 
     token.cancel();
     tracker.close();
     tracker.wait().await;
+}
+
+/// Feeds of a user's own tables: how long adding one holds writers up, and what it costs them afterwards.
+async fn own(url: &str, database: &DatabaseUrl, admin: &mut PgConnection) {
+    const ROWS: u64 = 1_000_000;
+    const COPY: usize = 100_000;
+    println!("\nAdding a feed of a table of {ROWS} rows (ms, median of {ROUNDS})");
+    for (filter, table) in &OWN[1..] {
+        let fill = format!(
+            "INSERT INTO {table} (id, body) SELECT gen_random_uuid(), 'a text of the usual length' FROM generate_series(1, {ROWS})"
+        );
+        sqlx::query(AssertSqlSafe(fill)).execute(&mut *admin).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("VACUUM ANALYZE {table}"))).execute(&mut *admin).await.unwrap();
+        let name = table.trim_start_matches("public.");
+        let feed = OwnFeed::new(name, table, *filter).unwrap();
+        let mut times = Vec::new();
+        for round in 0..ROUNDS {
+            let began = Instant::now();
+            assert_eq!(store::add_own_feed(database, &feed).await.unwrap().count, ROWS);
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+            if round + 1 < ROUNDS {
+                store::remove_own_feed(database, name).await.unwrap();
+            }
+        }
+        println!("{name:>10} {:>8.0}", median(times));
+    }
+
+    println!(
+        "\nInserting into a table of the user's own (rows/s, median of {ROUNDS} runs in turn; one reader listens)"
+    );
+    println!("{:>10} {:>10} {:>10} {:>8} {:>12} {:>8}", "", "bare", "feed", "ratio", "with filter", "ratio");
+    let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+    let metrics = ReaderMetrics::register(&Registry::new()).unwrap();
+    let _reader = Reader::start(ReaderConfig::new(database.clone(), "bench"), metrics, &tracker, token.clone());
+    for writers in [Some(1), Some(8), Some(32), None] {
+        let mut rates = [vec![], vec![], vec![]];
+        for _ in 0..ROUNDS {
+            for (rates, (_, table)) in rates.iter_mut().zip(OWN) {
+                sqlx::query(AssertSqlSafe(format!("TRUNCATE {table}"))).execute(&mut *admin).await.unwrap();
+                rates.push(match writers {
+                    Some(writers) => singly(url, table, writers).await,
+                    None => copied(admin, table, COPY).await,
+                });
+            }
+        }
+        let ratio = |with: &[f64]| median(with.iter().zip(&rates[0]).map(|(with, bare)| with / bare).collect());
+        let ratios = [ratio(&rates[1]), ratio(&rates[2])];
+        let [bare, feed, filtered] = rates.map(median);
+        let what = writers.map_or("COPY".to_owned(), |writers| format!("{writers} writers"));
+        println!("{what:>10} {bare:>10.0} {feed:>10.0} {:>8.2} {filtered:>12.0} {:>8.2}", ratios[0], ratios[1]);
+    }
+    token.cancel();
+    tracker.close();
+    tracker.wait().await;
+}
+
+/// Rows per second of one COPY.
+async fn copied(admin: &mut PgConnection, table: &str, rows: usize) -> f64 {
+    let lines: String = (0..rows).map(|_| format!("{}\ta text of the usual length\n", Uuid::new_v4())).collect();
+    let began = Instant::now();
+    let mut copy = admin.copy_in_raw(&format!("COPY {table} (id, body) FROM STDIN")).await.unwrap();
+    copy.send(lines.into_bytes()).await.unwrap();
+    assert_eq!(copy.finish().await.unwrap(), rows as u64);
+    rows as f64 / began.elapsed().as_secs_f64()
 }
 
 async fn singly(url: &str, table: &str, writers: usize) -> f64 {

@@ -6,6 +6,7 @@
 //! * [`TextWriter`] stores texts in batches; [`Texts`] lists them.
 //! * [`SampleWriter`] stores what servers use, [`LatestSamples`] holds the newest of each, [`Samples`] lists them.
 //! * [`Visitors`] counts who is connected, and takes out what a dead replica left.
+//! * [`add_own_feed`] makes a feed of any table's rows; [`sync_own_feeds`] of a list of them.
 //!
 //! Every part holds its own connection, so that a slow one cannot starve another, and every wait has a bound.
 
@@ -15,6 +16,7 @@ mod database_url;
 mod doorbell;
 mod metrics;
 mod migrations;
+mod own_feeds;
 mod pace;
 mod reader;
 mod reading;
@@ -27,6 +29,10 @@ pub use database_url::{DatabaseUrl, UrlError};
 pub use doorbell::Doorbell;
 pub use metrics::{ReaderMetrics, SampleMetrics, VisitorMetrics, WriterMetrics};
 pub use migrations::{MIGRATOR, MigrateError, migrate, pending_migrations};
+pub use own_feeds::{
+    Added, Change, InstalledFeed, Obstacle, OwnFeed, OwnFeedError, Trouble, add_own_feed, own_feeds, remove_own_feed,
+    sync_own_feeds,
+};
 pub use pace::Intervals;
 pub use reader::{Reader, ReaderConfig, Unavailable, View};
 pub use reading::{FeedValue, History, Path, Reading};

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: a database of their own, the tasks under test, and a look at the metrics.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub mod own;
 pub mod samples;
 
 use std::{net::SocketAddr, time::Duration};

@@ -1,0 +1,103 @@
+//! Adds and removes feeds, each in one transaction.
+
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+
+use super::{Added, Obstacle, OwnFeed, OwnFeedError, filter, statements};
+use crate::{
+    DatabaseUrl,
+    connection::{self, sqlstate},
+};
+
+/// Adds a feed, and counts what is there. Whoever writes to the table waits for the count, about 0.1 s for a million rows.
+///
+/// # Errors
+/// [`OwnFeedError`]; nothing was changed then.
+pub async fn add_own_feed(database: &DatabaseUrl, feed: &OwnFeed) -> Result<Added, OwnFeedError> {
+    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut transaction = begin(&mut connection).await?;
+    let added = add(&mut transaction, feed, None).await?;
+    commit(transaction).await?;
+    connection::close(Some(connection)).await;
+    Ok(added)
+}
+
+/// Removes a feed, whoever added it. Its table may be gone.
+///
+/// # Errors
+/// [`OwnFeedError`]; nothing was changed then.
+pub async fn remove_own_feed(database: &DatabaseUrl, name: &str) -> Result<(), OwnFeedError> {
+    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut transaction = begin(&mut connection).await?;
+    remove(&mut transaction, name).await?;
+    commit(transaction).await?;
+    connection::close(Some(connection)).await;
+    Ok(())
+}
+
+/// Begins a transaction whose every statement sees what was committed before it, whatever the account's default is: the count depends on it.
+pub(super) async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, OwnFeedError> {
+    let begun = async {
+        let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        statements::bound(&mut transaction).await?;
+        Ok(transaction)
+    };
+    begun.await.map_err(|error| OwnFeedError::of(error, "begin"))
+}
+
+pub(super) async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), OwnFeedError> {
+    transaction.commit().await.map_err(|error| OwnFeedError::of(error, "commit"))
+}
+
+/// Adds a feed on the list of this owner.
+pub(super) async fn add(
+    connection: &mut PgConnection,
+    feed: &OwnFeed,
+    owner: Option<&str>,
+) -> Result<Added, OwnFeedError> {
+    let table = countable(connection, &feed.table).await?;
+    let (name, on) = (feed.name.as_str(), table.name.as_str());
+    let failed = |action| move |error| OwnFeedError::of_feed(error, name, on, action);
+    statements::record(connection, feed, &table.name, owner).await.map_err(failed("record the feed"))?;
+    let condition = match &feed.filter {
+        Some(filter) => Some(filter::create(connection, name, on, filter).await?),
+        None => None,
+    };
+    let install = async {
+        statements::fix_search_path(connection).await?;
+        statements::create_function(connection, name, condition.as_ref()).await?;
+        statements::create_triggers(connection, name, &table, condition.is_some()).await
+    };
+    install.await.map_err(failed("create the triggers"))?;
+    // Once more under the lock: a moment ago it may have been another table.
+    countable(connection, &table.name).await?;
+    let count =
+        statements::count(connection, name, on, condition.is_some()).await.map_err(|error| match condition {
+            // It fails on a row that is there.
+            Some(_) => OwnFeedError::of_filter(error),
+            None => OwnFeedError::of_feed(error, name, on, "count the rows"),
+        })?;
+    Ok(Added { table: table.name, count, counts_replays: table.owned })
+}
+
+/// Removes a feed.
+pub(super) async fn remove(connection: &mut PgConnection, name: &str) -> Result<(), OwnFeedError> {
+    let recorded =
+        statements::recorded(connection, name, None).await.map_err(|error| OwnFeedError::of(error, "look"))?;
+    let Some(recorded) = recorded else { return Err(OwnFeedError::Unknown(name.to_owned())) };
+    let failed = |error| OwnFeedError::of_feed(error, name, &recorded.table, "remove the feed");
+    statements::remove(connection, name).await.map_err(failed)
+}
+
+/// The table of this name, if its rows can be counted.
+async fn countable(connection: &mut PgConnection, name: &str) -> Result<statements::Table, OwnFeedError> {
+    let table = statements::table(connection, name).await.map_err(|error| match sqlstate(&error).as_deref() {
+        // A name that is none, or one of another database.
+        Some("42602" | "42601" | "0A000") => OwnFeedError::TableName(name.to_owned()),
+        _ => OwnFeedError::of(error, "look for the table"),
+    })?;
+    let table = table.ok_or_else(|| OwnFeedError::UnknownTable(name.to_owned()))?;
+    match table.obstacle.as_deref().and_then(Obstacle::parse) {
+        Some(obstacle) => Err(OwnFeedError::Obstacle { table: table.name, obstacle }),
+        None => Ok(table),
+    }
+}
