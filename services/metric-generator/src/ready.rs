@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use runtime::Condition;
-use store::{Latest, Progress, Trouble};
+use store::{Hindrance, Latest, Progress};
 use tokio::sync::watch;
 
 /// Follows the writer and the reader until one ends. Ready means: a sample was stored, and read again. A database that goes away later makes
@@ -36,8 +36,10 @@ pub async fn follow(
 
 fn describe(storing: Progress, read: bool) -> &'static str {
     match (storing, read) {
-        (Progress { trouble: Some(Trouble::NoSchema), .. }, _) => "waiting for somebody else to migrate the database",
-        (Progress { trouble: Some(Trouble::Database), .. }, _) => "the database is away, samples wait",
+        (Progress { hindrance: Some(Hindrance::NoSchema), .. }, _) => {
+            "waiting for somebody else to migrate the database"
+        }
+        (Progress { hindrance: Some(Hindrance::Database), .. }, _) => "the database is away, samples wait",
         (Progress { stored: None, .. }, _) => "none stored yet",
         (_, false) => "stored, the newest not read",
         (_, true) => "stored and read",

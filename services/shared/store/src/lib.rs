@@ -37,7 +37,7 @@ pub use pace::Intervals;
 pub use reader::{Reader, ReaderConfig, Unavailable, View};
 pub use reading::{FeedValue, History, Path, Reading};
 pub use samples::{
-    Latest, LatestSamples, Progress, Sample, SampleWriter, Samples, SamplesConfig, SamplesError, Trouble, Usage,
+    Hindrance, Latest, LatestSamples, Progress, Sample, SampleWriter, Samples, SamplesConfig, SamplesError, Usage,
 };
 pub use texts::{ReadError, Text, Texts, TextsConfig};
 pub use visitors::{VisitorTiming, Visitors, VisitorsConfig};

@@ -14,13 +14,13 @@ use sqlx::{
     Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{LatestSamples, Samples, SamplesConfig, Trouble};
+use store::{Hindrance, LatestSamples, Samples, SamplesConfig};
 use test_support::{wait_for, wait_until};
 use tokio::time::{Instant, sleep};
 
 async fn down(storing: &Storing) {
-    let trouble = async || storing.progress().trouble == Some(Trouble::Database);
-    wait_until(LONG, "the writer notices that the database is away", trouble).await;
+    let away = async || storing.progress().hindrance == Some(Hindrance::Database);
+    wait_until(LONG, "the writer notices that the database is away", away).await;
 }
 
 fn newest(latest: &LatestSamples, server: &str) -> Option<DateTime<Utc>> {
@@ -123,7 +123,7 @@ async fn samples_of_an_outage_are_stored_late_and_complete_the_newest_first(
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
     storing.stored(30_100.0).await;
     assert_eq!(rows(&stage).await, (30_100, 30_100), "301 seconds of 100 servers");
-    assert_eq!((storing.count("dropped"), storing.progress().trouble), (0.0, None));
+    assert_eq!((storing.count("dropped"), storing.progress().hindrance), (0.0, None));
     let late = storing.metric("tidemark_samples_late_total");
     assert_eq!(late, 29_900.0);
     stage.end().await;
@@ -273,7 +273,7 @@ async fn without_a_schema_samples_wait_for_it(pool: PgPoolOptions, options: PgCo
     let storing = Storing::start(&stage, config(stage.database()));
     storing.store(3, until(this_second(), 1));
     wait_for(LONG, "the writer says what it waits for", async || {
-        (storing.progress().trouble == Some(Trouble::NoSchema)).then_some(())
+        (storing.progress().hindrance == Some(Hindrance::NoSchema)).then_some(())
     })
     .await;
     store::migrate(&stage.database()).await.unwrap();

@@ -84,12 +84,12 @@ pub struct Progress {
     /// The newest second of the last batch that is in the table.
     pub stored: Option<DateTime<Utc>>,
     /// What stands in the way now.
-    pub trouble: Option<Trouble>,
+    pub hindrance: Option<Hindrance>,
 }
 
 /// What stands in the way of storing. The writer has logged the details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Hindrance {
     /// Nobody has migrated this database so far.
     NoSchema,
     /// The database cannot be reached, does not answer, or fails.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Progress, Sample, SamplesConfig, Shared, Trouble,
+    Hindrance, Progress, Sample, SamplesConfig, Shared,
     buffer::Batch,
     statements::{self, Rolled},
 };
@@ -108,7 +108,7 @@ impl Owner {
             self.note(exchange.unwrap_or(Err(Error::TimedOut)));
         }
         // A database that does not answer now will not answer within the next second.
-        if self.progress.borrow().trouble.is_none() {
+        if self.progress.borrow().hindrance.is_none() {
             let _ = timeout(FAREWELL, self.farewell()).await;
         }
         let lost = self.shared.lock().len();
@@ -120,7 +120,7 @@ impl Owner {
 
     /// Does what is due.
     async fn exchange(&mut self, now: Instant) -> Result<(), Error> {
-        let most = if self.progress.borrow().trouble.is_some() { FIRST_BATCH } else { MAX_BATCH };
+        let most = if self.progress.borrow().hindrance.is_some() { FIRST_BATCH } else { MAX_BATCH };
         let batch = {
             let mut buffer = self.shared.lock();
             self.metrics.samples("dropped").inc_by(buffer.expire(now, self.config.keep));
@@ -197,19 +197,19 @@ impl Owner {
     }
 
     fn note(&mut self, exchange: Result<(), Error>) {
-        let trouble = match &exchange {
+        let hindrance = match &exchange {
             Ok(()) => None,
-            Err(Error::Statement(error)) if is_undefined(error) => Some(Trouble::NoSchema),
-            Err(_) => Some(Trouble::Database),
+            Err(Error::Statement(error)) if is_undefined(error) => Some(Hindrance::NoSchema),
+            Err(_) => Some(Hindrance::Database),
         };
         let waiting = self.shared.lock().len();
         self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        if trouble.is_some() {
+        if hindrance.is_some() {
             self.metrics.store_failures.inc();
             self.not_before = Instant::now() + AGAIN;
         }
-        let before = self.progress.borrow().trouble;
-        if trouble == before {
+        let before = self.progress.borrow().hindrance;
+        if hindrance == before {
             return;
         }
         match &exchange {
@@ -219,7 +219,7 @@ impl Owner {
             }
             Err(error) => warn!(error = error as &dyn std::error::Error, "samples cannot be stored; they wait"),
         }
-        self.progress.send_modify(|progress| progress.trouble = trouble);
+        self.progress.send_modify(|progress| progress.hindrance = hindrance);
     }
 
     async fn farewell(&mut self) {
