@@ -3,7 +3,7 @@
 
 pub mod program;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
 use app::routes::{self, App};
 use axum::{
@@ -123,16 +123,19 @@ pub async fn call(router: Router, method: Method, uri: &str, body: impl Into<Bod
 
 /// A built page in miniature.
 pub fn page_dir() -> PathBuf {
-    // Written anew by each process; every one writes the same.
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("page");
-    std::fs::create_dir_all(directory.join("assets")).unwrap();
-    for (name, content) in [
-        ("index.html", "<!doctype html><title>page</title>"),
-        ("tide-mark.js", "export {}"),
-        ("assets/board-4f2a.js", "console.log()"),
-        ("../secret.txt", "not a part of the page"),
-    ] {
-        std::fs::write(directory.join(name), content).unwrap();
-    }
-    directory
+    // Once per process: a file that is written anew is empty for a moment, and another test may just be reading it.
+    static WRITTEN: LazyLock<PathBuf> = LazyLock::new(|| {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("app-page");
+        std::fs::create_dir_all(directory.join("assets")).unwrap();
+        for (name, content) in [
+            ("index.html", "<!doctype html><title>page</title>"),
+            ("tide-mark.js", "export {}"),
+            ("assets/board-4f2a.js", "console.log()"),
+            ("../secret.txt", "not a part of the page"),
+        ] {
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+        directory
+    });
+    WRITTEN.clone()
 }

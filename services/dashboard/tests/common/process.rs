@@ -120,7 +120,7 @@ fn url(options: &PgConnectOptions) -> String {
 
 /// A page for the app, which starts with one only.
 fn page_dir() -> PathBuf {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("page");
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dashboard-page");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("index.html"), "<!doctype html>").unwrap();
     directory
