@@ -5,30 +5,13 @@ mod common;
 
 use common::{
     Stage,
-    own::{Account, catalog, feed, number, says},
+    own::{feed, number, refused, says},
 };
 use sqlx::{
-    Connection, Executor, PgConnection,
+    Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{DatabaseUrl, OwnFeedError, add_own_feed, own_feeds, remove_own_feed};
-
-/// Adds the feed, which must be refused with these words and change nothing.
-async fn refused(
-    stage: &Stage,
-    database: &DatabaseUrl,
-    (name, table, filter): (&str, &str, Option<&str>),
-    words: &str,
-) {
-    let before = catalog(&stage.pool).await;
-    let error = add_own_feed(database, &feed(name, table, filter)).await.expect_err(words);
-    let mut text = error.to_string();
-    if let Some(cause) = std::error::Error::source(&error) {
-        text = format!("{text}: {cause}");
-    }
-    assert!(text.contains(words), "{name} {table} {filter:?}: {text}");
-    assert_eq!(catalog(&stage.pool).await, before, "{text}");
-}
+use store::{OwnFeedError, add_own_feed, own_feeds, remove_own_feed};
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn tables_whose_rows_cannot_be_counted_are_refused(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -202,127 +185,6 @@ async fn filters_that_look_odd_count_what_they_say(pool: PgPoolOptions, options:
 
 async fn number_of(stage: &Stage, filter: &str) -> i64 {
     number(&stage.pool, &format!("SELECT count(*) FROM orders WHERE ({filter}\n)")).await
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
-async fn an_account_with_the_documented_rights_adds_and_removes_and_writers_need_none(
-    pool: PgPoolOptions,
-    options: PgConnectOptions,
-) {
-    let stage = Stage::new(pool, options);
-    stage.orders().await;
-    let before = catalog(&stage.pool).await;
-    let documentation = include_str!("../../../../docs/operations.md");
-    let rights = documentation.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(rights.contains("GRANT SELECT, TRIGGER ON public.orders TO feed_admin"), "{rights}");
-    let admin = Account::new(&stage, &rights.replace("feed_admin", "ROLE")).await;
-    let writer = Account::new(&stage, "GRANT INSERT, SELECT, UPDATE, DELETE, TRUNCATE ON public.orders TO ROLE").await;
-    let granted = catalog(&stage.pool).await;
-
-    let database: DatabaseUrl = admin.options.clone().into();
-    for (name, filter) in [("orders", None), ("open", Some(common::own::OPEN))] {
-        let added = add_own_feed(&database, &feed(name, "public.orders", filter)).await.unwrap();
-        assert!(!added.counts_replays, "only the owner of a table can have that");
-    }
-    let mut session = PgConnection::connect_with(&writer.options).await.unwrap();
-    for write in [
-        "INSERT INTO orders (id, status) VALUES (100, 'open'), (101, 'closed')",
-        "UPDATE orders SET status = 'open'",
-        "DELETE FROM orders WHERE amount = 1",
-        "TRUNCATE orders",
-        "INSERT INTO orders (id, status) VALUES (102, 'open')",
-    ] {
-        session.execute(write).await.unwrap();
-        stage.orders_agree(write).await;
-    }
-    // A writer can count by writing, and in no other way.
-    let forge = "CREATE TEMPORARY TABLE fake (); CREATE TRIGGER forge AFTER TRUNCATE ON fake EXECUTE FUNCTION tidemark.feed_orders()";
-    for forbidden in [
-        "SELECT tidemark.count_change('orders', 1000, 0)",
-        "UPDATE tidemark.feed_slots SET n = 1000",
-        "SELECT tidemark.feed_orders()",
-        forge,
-    ] {
-        let refused = session.execute(forbidden).await.unwrap_err().to_string();
-        assert!(refused.contains("permission denied"), "{forbidden}: {refused}");
-    }
-    session.close().await.unwrap();
-
-    // Somebody else's is not to be removed.
-    let other = Account::new(&stage, &rights.replace("feed_admin", "ROLE")).await;
-    let error = remove_own_feed(&other.options.clone().into(), "orders").await.unwrap_err();
-    assert!(matches!(&error, OwnFeedError::Denied(said) if said.contains("must be owner of function")), "{error}");
-    other.drop(&stage).await;
-
-    for name in ["orders", "open"] {
-        remove_own_feed(&database, name).await.unwrap();
-    }
-    assert_eq!(catalog(&stage.pool).await, granted);
-    admin.drop(&stage).await;
-    writer.drop(&stage).await;
-    assert_eq!(catalog(&stage.pool).await.len(), before.len());
-    stage.end().await;
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
-async fn a_filter_runs_with_the_rights_of_who_added_it(pool: PgPoolOptions, options: PgConnectOptions) {
-    let stage = Stage::new(pool, options);
-    stage.orders().await;
-    let function = "CREATE FUNCTION public.spy(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-        $$BEGIN RAISE EXCEPTION 'I am %', current_user; END$$";
-    stage.pool.execute(function).await.unwrap();
-    stage.pool.execute("TRUNCATE orders").await.unwrap();
-    let documentation = include_str!("../../../../docs/operations.md");
-    let rights = documentation.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let admin = Account::new(&stage, &rights.replace("feed_admin", "ROLE")).await;
-    add_own_feed(&admin.options.clone().into(), &feed("spied", "public.orders", Some("public.spy(status)")))
-        .await
-        .unwrap();
-    // A superuser writes.
-    let error = stage.pool.execute("INSERT INTO orders (status) VALUES ('x')").await.unwrap_err().to_string();
-    assert!(error.contains(&format!("I am {}", admin.name)), "{error}");
-    remove_own_feed(&stage.database(), "spied").await.unwrap();
-    admin.drop(&stage).await;
-    stage.end().await;
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
-async fn an_account_that_lacks_a_right_is_told_which(pool: PgPoolOptions, options: PgConnectOptions) {
-    let stage = Stage::new(pool, options);
-    stage.orders().await;
-    let schema = "GRANT USAGE, CREATE ON SCHEMA tidemark TO ROLE; GRANT ALL ON ALL TABLES IN SCHEMA tidemark TO ROLE; ";
-    stage.pool.execute("CREATE SCHEMA hidden; CREATE TABLE hidden.orders ()").await.unwrap();
-    for (rights, table, words) in [
-        (schema.to_owned(), "public.orders", "may not create triggers on it: GRANT SELECT, TRIGGER"),
-        (
-            format!("{schema} GRANT TRIGGER ON public.orders TO ROLE"),
-            "public.orders",
-            "may not read it: GRANT SELECT, TRIGGER",
-        ),
-        (schema.to_owned(), "hidden.orders", "permission denied for schema hidden"),
-        (
-            "GRANT SELECT, TRIGGER ON public.orders TO ROLE".into(),
-            "public.orders",
-            "permission denied for schema tidemark",
-        ),
-        (
-            "GRANT SELECT, TRIGGER ON public.orders TO ROLE; GRANT USAGE ON SCHEMA tidemark TO ROLE".into(),
-            "public.orders",
-            "permission denied for table feeds",
-        ),
-        (
-            format!(
-                "{schema} GRANT SELECT, TRIGGER ON public.orders TO ROLE; ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY"
-            ),
-            "public.orders",
-            "row-level security hides rows",
-        ),
-    ] {
-        let account = Account::new(&stage, &rights).await;
-        refused(&stage, &account.options.clone().into(), ("orders", table, Some("amount > 1")), words).await;
-        account.drop(&stage).await;
-    }
-    stage.end().await;
 }
 
 #[sqlx::test(migrations = false)]

@@ -4,7 +4,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{OwnFeed, add_own_feed};
+use store::{DatabaseUrl, OwnFeed, add_own_feed};
 use test_support::wait_until;
 use uuid::Uuid;
 
@@ -42,6 +42,23 @@ pub async fn catalog(pool: &PgPool) -> Vec<String> {
         UNION ALL SELECT 'own feed ' || feed FROM tidemark.own_feeds
         ORDER BY 1";
     sqlx::query_scalar(ALL).fetch_all(pool).await.unwrap()
+}
+
+/// Adds the feed, which must be refused with these words and change nothing.
+pub async fn refused(
+    stage: &Stage,
+    database: &DatabaseUrl,
+    (name, table, filter): (&str, &str, Option<&str>),
+    words: &str,
+) {
+    let before = catalog(&stage.pool).await;
+    let error = add_own_feed(database, &feed(name, table, filter)).await.expect_err(words);
+    let mut text = error.to_string();
+    if let Some(cause) = std::error::Error::source(&error) {
+        text = format!("{text}: {cause}");
+    }
+    assert!(text.contains(words), "{name} {table} {filter:?}: {text}");
+    assert_eq!(catalog(&stage.pool).await, before, "{text}");
 }
 
 impl Stage {
@@ -92,6 +109,14 @@ pub struct Account {
 }
 
 impl Account {
+    /// With the rights that the documentation gives to who adds feeds.
+    pub async fn documented(stage: &Stage) -> Self {
+        let documentation = include_str!("../../../../../docs/operations.md");
+        let rights = documentation.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert!(rights.contains("GRANT SELECT, TRIGGER ON public.orders TO feed_admin"), "{rights}");
+        Self::new(stage, &rights.replace("feed_admin", "ROLE")).await
+    }
+
     /// With these rights; `ROLE` in them is its name.
     pub async fn new(stage: &Stage, rights: &str) -> Self {
         let name = format!("account_{}", Uuid::new_v4().simple());
