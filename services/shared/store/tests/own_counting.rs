@@ -141,7 +141,7 @@ async fn a_copy_is_one_change(pool: PgPoolOptions, options: PgConnectOptions) {
     stage.end().await;
 }
 
-/// One writer, until the token says so: single statements and transactions, some of which end badly.
+/// One writer, until the token says so: single statements and transactions, some of which end badly. They are short, as `add` needs them: it waits 2 s.
 async fn write(mut session: PgConnection, seed: u64, token: CancellationToken) {
     // Writers that wait in a circle hold their locks until one is chosen: not for as long as `add` waits.
     session.execute("SET deadlock_timeout = '50ms'").await.unwrap();
@@ -150,7 +150,7 @@ async fn write(mut session: PgConnection, seed: u64, token: CancellationToken) {
         let transaction = random.random_bool(0.4);
         let mut script = vec![];
         for _ in 0..if transaction { random.random_range(1..5) } else { 1 } {
-            let (number, status) = (random.random_range(1..60), ["open", "closed", "new"][random.random_range(0..3)]);
+            let (number, status) = (random.random_range(1..9), ["open", "closed", "new"][random.random_range(0..3)]);
             script.push(match random.random_range(0..100) {
                 0..35 => format!("INSERT INTO orders (status, amount) SELECT '{status}', i FROM generate_series(1, {number}) i"),
                 35..60 => format!("UPDATE orders SET status = '{status}' WHERE amount = {number}"),
@@ -190,11 +190,11 @@ async fn no_change_is_lost_between_writers_or_while_a_feed_is_added(pool: PgPool
     let database = stage.database();
     for feed in [feed("orders", "public.orders", None), feed("open", "public.orders", Some(OPEN))] {
         let so_far = written().await;
-        wait_until(LONG, "the writers write", async || written().await > so_far + 1_000).await;
+        wait_until(LONG, "the writers write", async || written().await > so_far + 200).await;
         add_own_feed(&database, &feed).await.unwrap();
     }
     let so_far = written().await;
-    wait_until(LONG, "the writers go on", async || written().await > so_far + 5_000).await;
+    wait_until(LONG, "the writers go on", async || written().await > so_far + 1_000).await;
     stage.token.cancel();
     for writer in writers {
         writer.await.unwrap();
@@ -248,6 +248,24 @@ async fn a_writer_with_one_snapshot_does_not_fail_because_others_were_counted(
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
+async fn adding_is_in_no_circle_with_a_transaction_that_wants_more_of_the_table(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    stage.orders().await;
+    let mut writer = stage.session().await;
+    // If there is a circle, it is this one that is found in it.
+    writer.execute("SET deadlock_timeout = '10ms'; BEGIN; INSERT INTO orders (status) VALUES ('open')").await.unwrap();
+    let database = stage.database();
+    let adding = tokio::spawn(async move { add_own_feed(&database, &feed("open", "public.orders", Some(OPEN))).await });
+    stage.orders_are_locked("ShareRowExclusiveLock", false).await;
+    writer.execute("TRUNCATE orders; INSERT INTO orders (status) VALUES ('open'), ('open'); COMMIT").await.unwrap();
+    assert_eq!(adding.await.unwrap().unwrap().count, 2);
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn adding_gives_way_to_a_long_transaction(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     stage.orders().await;
@@ -262,7 +280,7 @@ async fn adding_gives_way_to_a_long_transaction(pool: PgPoolOptions, options: Pg
     let mut behind = stage.session().await;
     let behind = tokio::spawn(async move { behind.execute("INSERT INTO orders DEFAULT VALUES").await.map(|_| ()) });
     let refused = adding.await.unwrap().unwrap_err().to_string();
-    assert!(refused.contains("public.orders is in use by another transaction for longer than 2s"), "{refused}");
+    assert!(refused.contains("public.orders is in use by another transaction"), "{refused}");
     timeout(LONG, behind)
         .await
         .expect("whoever queued behind goes on, while the long transaction is still open")

@@ -45,10 +45,9 @@ async fn an_account_with_the_documented_rights_adds_and_removes_and_writers_need
 
     // Nobody counts in another way, also not with a trigger of the same function on a table of one's own.
     let curious = Account::new(&stage, "GRANT USAGE ON SCHEMA tidemark TO ROLE").await;
-    let trigger = "function tidemark.feed_orders";
     for (account, denied) in [
-        (&writer, ["schema tidemark", "schema tidemark", "schema tidemark", trigger]),
-        (&curious, ["table feed_slots", "table feed_slots", "function feed_orders", trigger]),
+        (&writer, ["schema tidemark"; 4]),
+        (&curious, ["table feed_slots", "table feed_slots", "function feed_orders", "function tidemark.feed_orders"]),
     ] {
         let mut session = PgConnection::connect_with(&account.options).await.unwrap();
         for (attempt, denied) in [

@@ -59,17 +59,24 @@ pub(super) async fn add(
     let failed = |action| move |error| OwnFeedError::of_feed(error, name, on, action);
     statements::record(connection, feed, &table.name, owner).await.map_err(failed("record the feed"))?;
     let condition = match &feed.filter {
-        Some(filter) => Some(filter::create(connection, name, on, filter).await?),
+        Some(filter) => Some(filter::judge(connection, name, on, filter).await?),
         None => None,
     };
     let install = async {
         statements::fix_search_path(connection).await?;
         statements::create_function(connection, name, condition.as_ref()).await?;
-        statements::create_triggers(connection, name, &table, condition.is_some()).await
+        statements::install(connection, name, &table, condition.as_ref()).await?;
+        match &condition {
+            Some(condition) => condition.fits(connection, on).await,
+            None => Ok(true),
+        }
     };
-    install.await.map_err(failed("create the triggers"))?;
-    // Once more under the lock: a moment ago it may have been another table.
-    countable(connection, &table.name).await?;
+    let fits = install.await.map_err(failed("create the triggers"))?;
+    // Once more under the lock: until then it could become another table.
+    countable(connection, on).await?;
+    if !fits {
+        return Err(OwnFeedError::Busy(table.name));
+    }
     let count =
         statements::count(connection, name, on, condition.is_some()).await.map_err(|error| match condition {
             // It fails on a row that is there.

@@ -45,9 +45,9 @@ pub enum OwnFeedError {
     /// The condition cannot be used.
     #[error("the filter cannot be used: {0}")]
     Filter(String),
-    /// A lock was not to be had.
+    /// Another transaction holds the table, or changed it at the same moment.
     #[error(
-        "{0} is in use by another transaction for longer than {limit:?}: try again when it has ended (pg_stat_activity shows it); nobody is kept waiting meanwhile",
+        "{0} is in use by another transaction, and those behind it shall not queue for longer than {limit:?}: try again when it has ended (pg_stat_activity shows it)",
         limit = super::statements::LOCK_TIMEOUT
     )]
     Busy(String),

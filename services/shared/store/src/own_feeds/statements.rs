@@ -155,48 +155,57 @@ END {quote}"#
     Ok(())
 }
 
-/// The events, the ends of the triggers' names, and what their functions see. Without a filter an UPDATE changes no count.
-fn events(filtered: bool) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    let update = ("UPDATE", "updated", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ");
-    [
-        ("INSERT", "inserted", "REFERENCING NEW TABLE AS new_rows "),
-        ("DELETE", "deleted", "REFERENCING OLD TABLE AS old_rows "),
-        ("TRUNCATE", "truncated", ""),
-    ]
-    .into_iter()
-    .chain(filtered.then_some(update))
-}
-
-/// The triggers. From here on nobody else changes the table until the end of the transaction, and all who did have ended.
-pub(super) async fn create_triggers(
+/// Creates the triggers and, with a filter, the view that they depend on. From here on nobody else changes the table until the end of the transaction, and
+/// all who did have ended.
+///
+/// The first trigger takes the lock, and needs no view: a view of the table would take a weaker lock before.
+pub(super) async fn install(
     connection: &mut PgConnection,
     name: &str,
     table: &Table,
-    filtered: bool,
+    condition: Option<&Condition>,
+) -> Result<(), sqlx::Error> {
+    create_trigger(connection, name, table, "TRUNCATE", "truncated", "").await?;
+    let mut when = String::new();
+    if let Some(condition) = condition {
+        let query = condition.query(&table.name);
+        let view = format!(r#"CREATE VIEW tidemark."feed_{name}_rows" AS {query}"#);
+        sqlx::query(AssertSqlSafe(view)).execute(&mut *connection).await?;
+        // Always true. By it the triggers depend on the view: a DROP … CASCADE that takes a column of the filter takes them too, instead of leaving a table
+        // that cannot be written to.
+        when = format!(r#"WHEN ('tidemark."feed_{name}_rows"'::regclass IS NOT NULL) "#);
+        // Without a filter an UPDATE changes no count.
+        let both = format!("REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT {when}");
+        create_trigger(connection, name, table, "UPDATE", "updated", &both).await?;
+    }
+    let new = format!("REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT {when}");
+    create_trigger(connection, name, table, "INSERT", "inserted", &new).await?;
+    let old = format!("REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT {when}");
+    create_trigger(connection, name, table, "DELETE", "deleted", &old).await
+}
+
+async fn create_trigger(
+    connection: &mut PgConnection,
+    name: &str,
+    table: &Table,
+    event: &str,
+    end: &str,
+    clauses: &str,
 ) -> Result<(), sqlx::Error> {
     let on = &table.name;
-    // Always true. By it the triggers depend on the filter: a DROP … CASCADE that takes a column of the filter takes them too, instead of leaving a table
-    // that cannot be written to.
-    let when = if filtered {
-        format!(r#"WHEN ('tidemark."feed_{name}_rows"'::regclass IS NOT NULL) "#)
-    } else {
-        String::new()
-    };
-    for (event, end, rows) in events(filtered) {
-        let create = format!(
-            r#"CREATE TRIGGER "feed_{name}_{end}" AFTER {event} ON {on} {rows}FOR EACH STATEMENT {when}EXECUTE FUNCTION tidemark."feed_{name}"()"#
-        );
-        sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
-        // Also in sessions that replay changes, or the count would be wrong after a restore.
-        if table.owned {
-            let always = format!(r#"ALTER TABLE {on} ENABLE ALWAYS TRIGGER "feed_{name}_{end}""#);
-            sqlx::query(AssertSqlSafe(always)).execute(&mut *connection).await?;
-        }
+    let create = format!(
+        r#"CREATE TRIGGER "feed_{name}_{end}" AFTER {event} ON {on} {clauses}EXECUTE FUNCTION tidemark."feed_{name}"()"#
+    );
+    sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
+    // Also in sessions that replay changes, or the count would be wrong after a restore.
+    if table.owned {
+        let always = format!(r#"ALTER TABLE {on} ENABLE ALWAYS TRIGGER "feed_{name}_{end}""#);
+        sqlx::query(AssertSqlSafe(always)).execute(connection).await?;
     }
     Ok(())
 }
 
-/// Counts what is there, into the first slot. The statement's snapshot is newer than the lock that [`create_triggers`] took: it has all that was committed.
+/// Counts what is there, into the first slot. The statement's snapshot is newer than the lock that [`install`] took: it has all that was committed.
 pub(super) async fn count(
     connection: &mut PgConnection,
     name: &str,
