@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Feed {
-    /// The feed's name, as pages ask for it: `<tide-mark feed="orders">`.
-    #[schemars(length(max = 63))]
+    /// The feed's name, as pages ask for it: `<tide-mark feed="orders">`. At most 48 characters, because the names of its triggers are longer.
+    #[schemars(length(max = 48))]
     #[x_kube(
         validation = Rule::new("self.matches('^[a-z][a-z0-9_-]*$')")
             .message("a feed's name must begin with a letter and have only a-z 0-9 _ -"),

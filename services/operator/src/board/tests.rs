@@ -97,7 +97,7 @@ fn the_definition_has_each_feed_once_and_bounds_what_is_in_it() {
     assert_eq!(feeds["maxItems"], 64);
     assert_eq!(feeds["items"]["required"], json!(["name", "table"]));
     let longest = |field: &str| feeds["items"]["properties"][field]["maxLength"].as_u64();
-    assert_eq!(["name", "table", "where"].map(longest), [Some(63), Some(131), Some(1000)]);
+    assert_eq!(["name", "table", "where"].map(longest), [Some(48), Some(131), Some(1000)]);
 }
 
 #[test]

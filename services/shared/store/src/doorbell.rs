@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{
+    Acquire, Connection,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -216,9 +219,10 @@ impl Ear {
                 Ok(Ok(None)) => return ListenError::Closed,
                 Ok(Err(error)) => return ListenError::Receive(error),
                 Err(_silence) => {
-                    let probe = sqlx::query("SELECT 1").execute(&mut listener);
+                    // A Sync of the protocol and its answer: no query, no transaction.
+                    let probe = async { listener.acquire().await?.ping().await };
                     match timeout(PROBE_TIMEOUT, probe).await {
-                        Ok(Ok(_)) => {}
+                        Ok(Ok(())) => {}
                         Ok(Err(error)) => return ListenError::Receive(error),
                         Err(_) => return ListenError::ProbeTimedOut,
                     }

@@ -50,7 +50,8 @@ pub fn migrate(valid: &Valid) -> Job {
 /// The list travels in an annotation of the pod, which sees it as a file: so it is a part of what the Job is named after, and cannot change under it.
 pub fn feeds(valid: &Valid) -> Job {
     let (folder, file) = LIST;
-    let args = ["feed", "sync", "--file", &format!("{folder}/{file}")].map(str::to_owned);
+    // The list is this Board's alone, also in a database that other Boards share.
+    let args = ["feed", "sync", "--file", &format!("{folder}/{file}"), "--owner", &valid.namespace].map(str::to_owned);
     let container = Container {
         name: FEEDS.to_owned(),
         image: Some(valid.spec.tidemark.image.clone()),

@@ -58,7 +58,7 @@ fn the_list_is_a_file_in_a_hardened_pod_of_the_command_line() {
                         "name": "feeds",
                         "image": "tidemark:0.1.0",
                         "imagePullPolicy": "IfNotPresent",
-                        "args": ["feed", "sync", "--file", "/feeds/feeds.json"],
+                        "args": ["feed", "sync", "--file", "/feeds/feeds.json", "--owner", "quay"],
                         "env": [{"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "url"}}}],
                         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
                         "terminationMessagePolicy": "FallbackToLogsOnError",
