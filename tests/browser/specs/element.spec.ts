@@ -50,6 +50,23 @@ test("numbers of all feeds come over one connection, and what there is not is ma
   expect(sockets).toHaveLength(1);
 });
 
+test("a table of the user's own is a live number on any page", async ({ page, demo, friend }) => {
+  await demo.whole();
+  await demo.sql("CREATE TABLE public.orders (status text)", "INSERT INTO public.orders VALUES ('open'), ('open'), ('paid')");
+  await demo.run("feed", "add", "orders", "--table", "public.orders", "--where", "status = 'open'");
+  friend.html = `<!doctype html><html lang="en"><title>A shop</title>
+    <tide-mark feed="orders"></tide-mark><script type="module" src="${demo.url}/tide-mark.js"></script></html>`;
+  await page.goto(friend.origin);
+  const number = page.locator("tide-mark [part=number]");
+  await expect(number).toHaveText("2");
+  await demo.sql("INSERT INTO public.orders VALUES ('open'), ('paid')");
+  await expect(number).toHaveText("3");
+  await demo.sql("UPDATE public.orders SET status = 'paid'");
+  await expect(number).toHaveText("0");
+  await demo.run("feed", "remove", "orders");
+  await demo.sql("DROP TABLE public.orders");
+});
+
 test("an element that is added later brings its feed, and the others keep their numbers", async ({ page, demo, friend }) => {
   await demo.whole();
   friend.html = html(demo.url);

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "@playwright/test";
+import { Client } from "pg";
 
 /** One part of the demo, as `.tidemark/demo.json` names it. */
 export interface Entry {
@@ -122,11 +123,9 @@ export class Demo {
 
   /** Starts one more metric generator, for so many servers, which the demo knows nothing of. Gives its process. */
   async generate(serverCount: number): Promise<ChildProcess> {
-    const [postgres] = await this.all("postgres");
-    if (!postgres) throw new Error("there is no database to store samples in");
     const env = {
       ...process.env,
-      DATABASE_URL: postgres.url,
+      DATABASE_URL: await this.#database(),
       HOST: "127.0.0.1",
       PORT: String(await freePort()),
       ADMIN_PORT: String(await freePort()),
@@ -169,6 +168,32 @@ export class Demo {
   async everyDashboardKnows(count: number): Promise<void> {
     const dashboards = await this.all("dashboard");
     await Promise.all(dashboards.map(({ url }) => knows(this.#program, url, count)));
+  }
+
+  /** Where the demo's database is. */
+  async #database(): Promise<string> {
+    const [postgres] = await this.all("postgres");
+    if (!postgres) throw new Error("there is no database");
+    return postgres.url;
+  }
+
+  /** Does something in the database that the project knows nothing of. */
+  async sql(...statements: string[]): Promise<void> {
+    const client = new Client({ connectionString: await this.#database() });
+    await client.connect();
+    try {
+      for (const statement of statements) await client.query(statement);
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Runs the command line on the demo's database. */
+  async run(...args: string[]): Promise<void> {
+    const env = { ...process.env, DATABASE_URL: await this.#database() };
+    const child = spawn(this.#program, args, { env, stdio: ["ignore", "ignore", "inherit"] });
+    const [code] = (await once(child, "exit")) as [number | null];
+    expect(code, args.join(" ")).toBe(0);
   }
 
   /** Stores texts as a program would. */
