@@ -139,7 +139,8 @@ async fn follow(address: SocketAddr, known: Known) {
     frames.set_auto_close(false);
     loop {
         let mut none = |_| async { Ok::<_, WebSocketError>(()) };
-        let frame = frames.read_frame(&mut none).await.unwrap();
+        // The end of the bench is the end of the dashboard.
+        let Ok(frame) = frames.read_frame(&mut none).await else { return };
         let frame: Value = serde_json::from_slice(&frame.payload).unwrap();
         let mut known = known.lock().unwrap();
         for item in frame["items"].as_array().into_iter().flatten() {
