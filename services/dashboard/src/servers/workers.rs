@@ -49,13 +49,13 @@ impl Workers {
 
     /// Follows the list until it is cancelled, or nobody takes posts any more.
     pub async fn run(mut self) {
-        let (mut failures, mut was_down) = (0, false);
+        let (mut failures, mut was_down, mut listed) = (0, false, false);
         loop {
             let list = self.generator.servers().await;
             say(&list, &mut was_down);
             let post = match list {
                 Ok(servers) => {
-                    failures = 0;
+                    (failures, listed) = (0, true);
                     let servers = servers.into_iter().collect();
                     self.follow(&servers);
                     Post::Listed { servers, at: tokio::time::Instant::now() }
@@ -74,7 +74,8 @@ impl Workers {
                 0 if self.running.is_empty() => EMPTY,
                 // A tenth of chance: replicas that started together do not ask together for ever.
                 0 => self.config.list_interval.mul_f64(0.9 + rand::rng().random::<f64>() / 10.0),
-                failures => worker::backoff(failures, rand::rng().random()),
+                // Generators are often started at the same time, and readiness waits for the first list.
+                failures => worker::backoff(if listed { failures } else { 1 }, rand::rng().random()),
             })
             .await;
         }
