@@ -114,12 +114,12 @@ pub struct MetricGenerator {
         validation = Rule::new("self >= 1 && self <= 1000").message("metricGenerator.serverCount must be between 1 and 1000")
     )]
     pub server_count: i32,
-    /// How long figures are kept, such as `90m`, `24h` or `7d`.
+    /// How long figures are kept, from an hour to a week, such as `24h` or `7d`.
     #[serde(default = "MetricGenerator::default_retention")]
     #[schemars(length(max = 8))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[1-9][0-9]*[mhd]$')")
-            .message("metricGenerator.retention must be a whole number of minutes, hours or days, such as 90m, 24h or 7d")
+        validation = Rule::new("self.matches('^(([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h|[1-7]d)$')")
+            .message("metricGenerator.retention must be a whole number of hours or days from 1h to 7d, such as 24h")
     )]
     pub retention: String,
     /// What each replica may use. Requests and limits that are left out have the operator's defaults.

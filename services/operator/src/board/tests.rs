@@ -52,12 +52,13 @@ fn there_are_one_to_a_thousand_servers() {
 }
 
 #[test]
-fn figures_are_kept_for_a_number_of_minutes_hours_or_days() {
-    for retention in ["", "0h", "24", "h", "1.5h", "-1h", "24 h", "7w", "1h30m", "forever"] {
+fn figures_are_kept_for_a_number_of_hours_or_days_from_an_hour_to_a_week() {
+    for retention in ["", "0h", "24", "h", "1.5h", "-1h", "24 h", "7w", "1h30m", "forever", "90m", "169h", "8d", "10d"]
+    {
         let sentence = refusal(json!({"metricGenerator": {"retention": retention}}));
         assert!(sentence.contains("metricGenerator.retention must be a whole number"), "{retention}: {sentence}");
     }
-    for retention in ["90m", "24h", "7d"] {
+    for retention in ["1h", "24h", "100h", "168h", "7d"] {
         assert_eq!(refusal(json!({"metricGenerator": {"retention": retention}})), "accepted", "{retention}");
     }
 }
