@@ -29,6 +29,17 @@ pub enum ConnectError {
     Refused(#[source] sqlx::Error),
 }
 
+/// Why an exchange of a task with the database failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("a statement failed")]
+    Statement(#[from] sqlx::Error),
+}
+
 /// The driver's options for a connection that says who it is.
 pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
     let options = database.options().clone().application_name(name).disable_statement_logging();

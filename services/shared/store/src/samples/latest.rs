@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{Progress, Sample, SampleWriter, SamplesConfig, order::natural, statements};
 use crate::{
     SampleMetrics,
-    connection::{self, ConnectError, connect_limited, is_undefined},
+    connection::{self, ExchangeError, connect_limited, is_undefined},
 };
 
 /// The least time between two reads. Batches come once a second, some sooner than others.
@@ -91,16 +91,6 @@ impl LatestSamples {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("no answer within {READ_TIMEOUT:?}")]
-    TimedOut,
-    #[error("a statement failed")]
-    Statement(#[from] sqlx::Error),
-}
-
 struct Reader {
     config: SamplesConfig,
     metrics: SampleMetrics,
@@ -147,23 +137,24 @@ impl Reader {
         }
     }
 
-    async fn read(&mut self) -> Result<Vec<Sample>, Error> {
+    async fn read(&mut self) -> Result<Vec<Sample>, ExchangeError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect_limited(&self.config.database, &format!("{} latest", self.config.application_name)).await?,
         };
         self.metrics.reads("latest").inc();
-        let samples =
-            timeout(READ_TIMEOUT, statements::latest(&mut connection)).await.map_err(|_| Error::TimedOut)??;
+        let samples = timeout(READ_TIMEOUT, statements::latest(&mut connection))
+            .await
+            .map_err(|_| ExchangeError::TimedOut(READ_TIMEOUT))??;
         self.connection = Some(connection);
         Ok(samples)
     }
 
-    fn fail(&mut self, error: &Error) {
+    fn fail(&mut self, error: &ExchangeError) {
         self.view.send_if_modified(|view| view.take().is_some());
         self.metrics.read_failures.inc();
         // The writer says what it waits for.
-        let expected = matches!(error, Error::Statement(error) if is_undefined(error));
+        let expected = matches!(error, ExchangeError::Statement(error) if is_undefined(error));
         if !std::mem::replace(&mut self.trouble, true) && !expected {
             warn!(error = error as &dyn std::error::Error, "the newest samples cannot be read");
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     SampleMetrics,
-    connection::{self, ConnectError, connect_limited, data_error, is_lost, is_undefined},
+    connection::{self, ExchangeError, connect_limited, data_error, is_lost, is_undefined},
 };
 
 /// Rows in one statement. A second of a thousand servers is a tenth; after an outage of five minutes, thirty of these are stored.
@@ -43,16 +43,6 @@ const LATE: Duration = Duration::from_secs(2);
 
 /// For storing what waits at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("no answer within {EXCHANGE:?}")]
-    TimedOut,
-    #[error("a statement failed")]
-    Statement(#[from] sqlx::Error),
-}
 
 /// What came of a batch.
 struct Stored {
@@ -105,7 +95,7 @@ impl Owner {
                     () = token.cancelled() => timeout(FAREWELL, exchange).await,
                 }
             };
-            self.note(exchange.unwrap_or(Err(Error::TimedOut)));
+            self.note(exchange.unwrap_or(Err(ExchangeError::TimedOut(EXCHANGE))));
         }
         // A database that does not answer now will not answer within the next second.
         if self.progress.borrow().hindrance.is_none() {
@@ -119,7 +109,7 @@ impl Owner {
     }
 
     /// Does what is due.
-    async fn exchange(&mut self, now: Instant) -> Result<(), Error> {
+    async fn exchange(&mut self, now: Instant) -> Result<(), ExchangeError> {
         let most = if self.progress.borrow().hindrance.is_some() { FIRST_BATCH } else { MAX_BATCH };
         let batch = {
             let mut buffer = self.shared.lock();
@@ -196,10 +186,10 @@ impl Owner {
         }
     }
 
-    fn note(&mut self, exchange: Result<(), Error>) {
+    fn note(&mut self, exchange: Result<(), ExchangeError>) {
         let hindrance = match &exchange {
             Ok(()) => None,
-            Err(Error::Statement(error)) if is_undefined(error) => Some(Hindrance::NoSchema),
+            Err(ExchangeError::Statement(error)) if is_undefined(error) => Some(Hindrance::NoSchema),
             Err(_) => Some(Hindrance::Database),
         };
         let waiting = self.shared.lock().len();
@@ -214,7 +204,7 @@ impl Owner {
         }
         match &exchange {
             Ok(()) => info!(waiting, "samples are stored again"),
-            Err(Error::Statement(error)) if is_undefined(error) => {
+            Err(ExchangeError::Statement(error)) if is_undefined(error) => {
                 info!("the database has no schema yet, waiting for its migration");
             }
             Err(error) => warn!(error = error as &dyn std::error::Error, "samples cannot be stored; they wait"),

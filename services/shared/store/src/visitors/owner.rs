@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Shared, VisitorsConfig, statements};
 use crate::{
     VisitorMetrics,
-    connection::{self, ConnectError, connect_limited, sqlstate},
+    connection::{self, ExchangeError, connect_limited, sqlstate},
 };
 
 /// Rows in one statement.
@@ -29,16 +29,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// For taking oneself out at the end.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("no answer within {EXCHANGE:?}")]
-    TimedOut,
-    #[error("a statement failed")]
-    Statement(#[from] sqlx::Error),
-}
 
 /// The lease of this replica.
 #[derive(Debug, Clone, Copy)]
@@ -113,13 +103,13 @@ impl Owner {
                     () = token.cancelled() => timeout(FAREWELL, exchange).await,
                 }
             };
-            self.note(exchange.unwrap_or(Err(Error::TimedOut)));
+            self.note(exchange.unwrap_or(Err(ExchangeError::TimedOut(EXCHANGE))));
         }
         let _ = timeout(FAREWELL, self.farewell()).await;
     }
 
     /// Does what is due.
-    async fn exchange(&mut self, now: Instant) -> Result<(), Error> {
+    async fn exchange(&mut self, now: Instant) -> Result<(), ExchangeError> {
         // A connection that is in the middle of something when the time is over is not put back.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -145,7 +135,12 @@ impl Owner {
         Ok(())
     }
 
-    async fn batch(&mut self, connection: &mut PgConnection, instance: Uuid, now: Instant) -> Result<(), Error> {
+    async fn batch(
+        &mut self,
+        connection: &mut PgConnection,
+        instance: Uuid,
+        now: Instant,
+    ) -> Result<(), ExchangeError> {
         let (arrived, left) = {
             let mut sockets = self.shared.lock();
             (sockets.take_arrived(MAX_BATCH), sockets.take_left(now))
@@ -164,7 +159,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn beat(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), Error> {
+    async fn beat(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), ExchangeError> {
         let rows = self.shared.lock().all();
         if let Some(lease) = self.lease {
             let beat = statements::beat(connection, lease.instance, &rows, self.config.timing.lease).await?;
@@ -196,7 +191,7 @@ impl Owner {
             .map(|end| (now + end).max(since + self.config.timing.trusted));
     }
 
-    async fn sweep(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), Error> {
+    async fn sweep(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), ExchangeError> {
         self.next_sweep = None;
         let mut gone = 0;
         while let Some(some) = statements::sweep(connection).await? {
@@ -213,7 +208,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn audit(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), Error> {
+    async fn audit(&mut self, connection: &mut PgConnection, now: Instant) -> Result<(), ExchangeError> {
         self.next_audit = now + self.config.timing.audit;
         if let Some(difference) = statements::audit(connection, self.config.retention).await?
             && difference != 0
@@ -224,7 +219,7 @@ impl Owner {
         Ok(())
     }
 
-    fn note(&mut self, exchange: Result<(), Error>) {
+    fn note(&mut self, exchange: Result<(), ExchangeError>) {
         match exchange {
             Ok(()) if !self.up => {
                 info!("visitors are counted again");
@@ -234,7 +229,8 @@ impl Owner {
             Err(error) => {
                 let now = Instant::now();
                 // Swept: the beat finds out and begins anew, at once.
-                let swept = matches!(&error, Error::Statement(error) if sqlstate(error).as_deref() == Some("23503"));
+                let swept =
+                    matches!(&error, ExchangeError::Statement(error) if sqlstate(error).as_deref() == Some("23503"));
                 self.next_beat = if swept { now } else { now + AGAIN };
                 (self.next_batch, self.next_sweep) = (self.next_beat, None);
                 if self.next_audit <= now {
