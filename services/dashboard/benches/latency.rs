@@ -2,17 +2,17 @@
 //! read on the same database. Both in turn, in one run; `make bench`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench that panics has said what it found")]
 
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::{Frames, connect, frame};
+
 use dashboard::{Settings, origin::AllowedOrigins};
-use fastwebsockets::{Role, WebSocketError};
 use runtime::{Listeners, Signals};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
 use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
 
 const SAMPLES: usize = 100;
 /// Longer than a reader stays awake after a change, and with no common measure with the poll.
@@ -42,7 +42,8 @@ async fn main() {
         visitors: VisitorsConfig::new(database, "bench"),
     };
     let served = tokio::spawn(dashboard::run(settings, Listeners { users, admin }, signals.clone()));
-    let mut client = connect(addr).await;
+    let mut client = connect(addr, "texts").await;
+    next_set(&mut client).await;
     let mut listener = PgListener::connect(&url).await.unwrap();
     listener.listen("bare_bell").await.unwrap();
     let mut reader = PgConnection::connect(&url).await.unwrap();
@@ -83,35 +84,6 @@ async fn main() {
     served.await.unwrap().unwrap();
 }
 
-type Frames = fastwebsockets::WebSocketRead<TcpStream>;
-
-async fn connect(addr: std::net::SocketAddr) -> Frames {
-    loop {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let request = "GET /ws?feeds=texts HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-            sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let (mut frames, _) = fastwebsockets::after_handshake_split(stream, tokio::io::sink(), Role::Client);
-        frames.set_auto_close(false);
-        // Until the first reading the replica closes with "try later".
-        if frame(&mut frames).await.contains("\"hello\"") {
-            next_set(&mut frames).await;
-            return frames;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn frame(frames: &mut Frames) -> String {
-    let mut none = |_| async { Ok::<_, WebSocketError>(()) };
-    String::from_utf8_lossy(&frames.read_frame(&mut none).await.unwrap().payload).into_owned()
-}
-
 async fn next_set(frames: &mut Frames) {
-    while !frame(frames).await.contains("\"set\"") {}
+    while !frame(frames).await.expect("a frame").contains("\"set\"") {}
 }

@@ -2,6 +2,8 @@
 //! that costs. All real processes on this machine; needs `metric-generator` beside the dashboard; `make bench`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench that panics has said what it found")]
 
+mod common;
+
 use std::{
     collections::HashMap,
     fs,
@@ -14,15 +16,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fastwebsockets::{Role, WebSocketError};
+use common::{connect, frame};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use store::DatabaseUrl;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, interval, sleep},
-};
+use tokio::time::{Instant, interval, sleep};
 
 const SERVERS: usize = 1_000;
 /// Until every server has a value and the lists have settled.
@@ -125,23 +123,10 @@ impl Drop for Service {
 
 /// Keeps what one client is told.
 async fn follow(address: SocketAddr, known: Known) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = "GET /ws?feeds=servers HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // The first reading of the database takes some milliseconds.
-    sleep(Duration::from_secs(3)).await;
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let (mut frames, _) = fastwebsockets::after_handshake_split(stream, tokio::io::sink(), Role::Client);
-    frames.set_auto_close(false);
-    loop {
-        let mut none = |_| async { Ok::<_, WebSocketError>(()) };
-        // The end of the bench is the end of the dashboard.
-        let Ok(frame) = frames.read_frame(&mut none).await else { return };
-        let frame: Value = serde_json::from_slice(&frame.payload).unwrap();
+    let mut frames = connect(address, "servers").await;
+    // The end of the bench is the end of the dashboard.
+    while let Some(frame) = frame(&mut frames).await {
+        let frame: Value = serde_json::from_str(&frame).unwrap();
         let mut known = known.lock().unwrap();
         for item in frame["items"].as_array().into_iter().flatten() {
             known.insert(item["key"].as_str().unwrap().to_owned(), item["version"].as_u64().unwrap());
