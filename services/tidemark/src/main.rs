@@ -3,7 +3,7 @@
 use std::{error::Error, io::stdin, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tidemark::{check, demo, feed, guard, postgres, process::Household, say, watch};
+use tidemark::{check, demo, drill, feed, guard, postgres, process::Household, say, watch};
 
 /// Live numbers from Postgres on every screen.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Command {
     Demo(demo::Args),
     /// Show feeds in this terminal, one line per change.
     Watch(watch::Args),
+    /// Measure what clients notice when replicas and databases go away; exit code 0 if every budget held, 1 if not.
+    Drill(Box<drill::Args>),
     /// Make feeds of the rows of your own tables.
     Feed(feed::Args),
     /// Save a text and see a dashboard count it; exit code 0 if it does.
@@ -38,7 +40,9 @@ async fn main() -> ExitCode {
         let watch = matches!(error.downcast_ref(), Some(watch::Error::Target(_) | watch::Error::Trust(_)));
         let check = matches!(error.downcast_ref(), Some(check::Error::Target(_) | check::Error::Trust(_)));
         let feed = error.downcast_ref().is_some_and(feed::Error::is_usage);
-        if watch || check || feed { 2 } else { 1 }
+        // 1 would be a verdict.
+        let drill = error.is::<drill::Error>();
+        if watch || check || feed || drill { 2 } else { 1 }
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
@@ -48,6 +52,10 @@ async fn run(command: Command) -> Result<i32, Box<dyn Error>> {
         Command::Demo(args) => {
             let verbose = args.verbose();
             Household::run(verbose, async |household| demo::run(args, household).await).await??;
+        }
+        Command::Drill(args) => {
+            let held = Household::run(false, async |household| drill::run(*args, household).await).await??;
+            return Ok(i32::from(!held));
         }
         Command::Watch(args) => watch::run(args, &runtime::signals()?).await?,
         Command::Feed(args) => feed::run(args).await?,

@@ -2,19 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, Uri, header::CONTENT_TYPE};
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::client::{TargetError, Trust, causes, distrust};
+use crate::{
+    client::{TargetError, Trust},
+    http::{self, HttpClient},
+};
 
 /// How much of an answer is read, bytes: the longest text and what is around it, in the longest way that JSON can write it.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -72,19 +69,28 @@ impl Outcome {
     }
 }
 
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long that took.
+    pub took: Duration,
+}
+
 /// How storing a text went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// The last attempt.
-    pub outcome: Outcome,
+    pub last: Attempt,
     /// The attempts before it, in their order.
-    pub failures: Vec<Outcome>,
+    pub failures: Vec<Attempt>,
 }
 
 /// Stores texts at one address. Clones share its connections, which are kept for the next text.
 #[derive(Debug, Clone)]
 pub struct Saver {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     uri: Uri,
 }
 
@@ -94,33 +100,27 @@ impl Saver {
     /// # Errors
     /// [`TargetError::Address`].
     pub fn new(url: &str, trust: &Trust) -> Result<Self, TargetError> {
-        let wrong = || TargetError::Address(url.to_owned());
-        let uri: Uri = format!("{}/save", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
-        let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        if !(matches!(uri.scheme_str(), Some("http" | "https")) && has_host) {
-            return Err(wrong());
-        }
-        let mut http = HttpConnector::new();
-        // It would refuse https, which is the business of the connector around it.
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).build(HttpsConnector::from((http, trust.config())));
+        let (client, uri) = (http::client(trust), http::address(url, "/save")?);
         Ok(Self { client, uri })
     }
 
     /// Tries until the text is stored or refused, or `retry` has no attempt left. The id is the caller's, made anew for each text.
     pub async fn save(&self, id: Uuid, text: &str, retry: Retry) -> Saved {
         let (mut failures, mut wait) = (Vec::new(), retry.wait);
+        let attempt = async || {
+            let began = Instant::now();
+            Attempt { outcome: self.attempt(id, text, retry.patience).await, took: began.elapsed() }
+        };
         for _ in 1..retry.attempts {
-            let outcome = self.attempt(id, text, retry.patience).await;
-            if !outcome.is_passing() {
-                return Saved { outcome, failures };
+            let last = attempt().await;
+            if !last.outcome.is_passing() {
+                return Saved { last, failures };
             }
-            failures.push(outcome);
+            failures.push(last);
             sleep(wait.min(retry.longest_wait).mul_f64(rand::random())).await;
             wait *= 2;
         }
-        Saved { outcome: self.attempt(id, text, retry.patience).await, failures }
+        Saved { last: attempt().await, failures }
     }
 
     /// Tries once.
@@ -132,9 +132,7 @@ impl Saver {
             Err(error) => return Outcome::Unreachable(error.to_string()),
         };
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| {
-                distrust(&error).or_else(|| causes(&error).last().map(ToString::to_string)).unwrap_or_default()
-            })?;
+            let response = self.client.request(request).await.map_err(|error| http::reason(&error))?;
             let status = response.status();
             // Read to its end, so that the connection can be kept. What it says is known without it if that fails.
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;

@@ -117,7 +117,7 @@ struct Seen {
 
 impl Seen {
     fn news(&mut self, step: Step<'_>) -> Vec<Line> {
-        let Step { machine, effects, failure, now } = step;
+        let Step { machine, effects, failure, now, cause: _ } = step;
         let mut lines = Vec::new();
         let status = machine.status();
         let changed = self.status.replace(status) != Some(status);
@@ -221,6 +221,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client::Cause;
 
     fn hello() -> Frame {
         Frame::Hello(Hello {
@@ -252,7 +253,13 @@ mod tests {
         let mut told = Vec::new();
         for (now, event) in [(0, Event::Start), (5, frame(hello())), (6, frame(set(7))), (100, lost)] {
             let effects = machine.step(now, event, 0.5);
-            told.extend(seen.news(Step { machine: &machine, effects: &effects, failure: None, now }));
+            told.extend(seen.news(Step {
+                machine: &machine,
+                effects: &effects,
+                cause: Cause::Time,
+                failure: None,
+                now,
+            }));
         }
         let text: Vec<_> = told.iter().map(as_text).collect();
         let expected = [

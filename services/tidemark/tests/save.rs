@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use test_support::Proxy;
 use tidemark::{
     client::Trust,
-    save::{Outcome, Retry, Saved, Saver},
+    save::{Outcome, Retry, Saver},
 };
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use uuid::Uuid;
@@ -65,8 +65,9 @@ async fn a_text_is_tried_under_one_id_until_it_is_stored() {
     let (app, address) = App::serve(&[503, 502, 201]).await;
     let id = Uuid::new_v4();
     let saved = saver(address).save(id, "a text", QUICK).await;
-    let failures = vec![Outcome::Unavailable(503), Outcome::Unavailable(502)];
-    assert_eq!(saved, Saved { outcome: Outcome::Stored, failures });
+    let failures: Vec<_> = saved.failures.into_iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(saved.last.outcome, Outcome::Stored);
+    assert_eq!(failures, [Outcome::Unavailable(503), Outcome::Unavailable(502)]);
     assert_eq!(*app.got.lock().unwrap(), vec![json!({"id": id, "text": "a text"}); 3]);
 }
 
@@ -78,7 +79,7 @@ async fn a_refusal_is_final_and_attempts_have_an_end() {
     {
         let (app, address) = App::serve(&[status]).await;
         let saved = saver(address).save(Uuid::new_v4(), "a text", QUICK).await;
-        assert_eq!((saved.outcome, saved.failures.len()), (outcome, attempts - 1));
+        assert_eq!((saved.last.outcome, saved.failures.len()), (outcome, attempts - 1));
         assert_eq!(app.got.lock().unwrap().len(), attempts);
     }
 }

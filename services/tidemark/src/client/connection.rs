@@ -40,10 +40,12 @@ const CLOSE: Duration = Duration::from_millis(500);
 /// Longest frame that is accepted, bytes: some thousand items.
 const MAX_FRAME: usize = 1024 * 1024;
 
-type Socket = WebSocket<TokioIo<Upgraded>>;
+/// A socket after its handshake.
+pub type Socket = WebSocket<TokioIo<Upgraded>>;
 
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
     #[error("failed to connect: {0}")]
     Connect(#[from] std::io::Error),
     #[error("{0}")]
@@ -64,7 +66,7 @@ enum Error {
 
 /// Opens the connection and passes on what arrives, until it ends or `close` is cancelled. Its last event is `Closed`, unless we closed it.
 pub(super) async fn run(conn: Conn, address: Address, events: mpsc::Sender<Event>, close: CancellationToken) {
-    let opening = async { timeout(OPEN, open(&address)).await.unwrap_or(Err(Error::Slow)) };
+    let opening = async { timeout(OPEN, open(&address, Some(PROTOCOL))).await.unwrap_or(Err(Error::Slow)) };
     let opened = tokio::select! {
         opened = opening => opened,
         () = close.cancelled() => return,
@@ -112,33 +114,40 @@ async fn read(conn: Conn, socket: &mut Socket, events: &mpsc::Sender<Event>) -> 
 }
 
 fn closed(conn: Conn, payload: &[u8]) -> Event {
-    let (code, reason) = match payload {
-        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason).into_owned()),
-        _ => (close::ABNORMAL, String::new()),
-    };
-    Event::Closed { conn, code, reason }
+    let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
+    Event::Closed { conn, code: close_code(payload), reason }
 }
 
-async fn open(address: &Address) -> Result<Socket, Error> {
+/// The code in the payload of a close frame.
+pub fn close_code(payload: &[u8]) -> u16 {
+    payload.first_chunk().map_or(close::ABNORMAL, |code| u16::from_be_bytes(*code))
+}
+
+/// Opens a connection with this sub-protocol, on which the other side has to agree, or with none.
+pub async fn open(address: &Address, protocol: Option<&str>) -> Result<Socket, Error> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
-    let Some(Tls { trust, name }) = &address.tls else { return upgrade(stream, address).await };
+    let Some(Tls { trust, name }) = &address.tls else { return upgrade(stream, address, protocol).await };
     let stream = TlsConnector::from(trust.config()).connect(name.clone(), stream).await;
-    upgrade(stream.map_err(|error| distrust(&error).map_or(Error::Tls(error), Error::Distrust))?, address).await
+    upgrade(stream.map_err(|error| distrust(&error).map_or(Error::Tls(error), Error::Distrust))?, address, protocol)
+        .await
 }
 
 async fn upgrade(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &Address,
+    protocol: Option<&str>,
 ) -> Result<Socket, Error> {
-    let request = Request::get(&address.path)
+    let mut request = Request::get(&address.path)
         .header(HOST, &address.authority)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
-        .header(SEC_WEBSOCKET_KEY, generate_key())
-        .header(SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
-        .body(Empty::<Bytes>::new())?;
+        .header(SEC_WEBSOCKET_KEY, generate_key());
+    if let Some(protocol) = protocol {
+        request = request.header(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     // The connection has to be driven until it is upgraded, and no longer.
     let mut connection = Box::pin(connection.with_upgrades());
@@ -147,7 +156,8 @@ async fn upgrade(
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::Status(response.status()));
         }
-        if response.headers().get(SEC_WEBSOCKET_PROTOCOL).is_none_or(|chosen| chosen != PROTOCOL) {
+        let chosen = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+        if protocol.is_some_and(|protocol| chosen.is_none_or(|chosen| chosen != protocol)) {
             return Err(Error::Protocol);
         }
         Ok(hyper::upgrade::on(&mut response).await?)

@@ -18,9 +18,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use trust::{causes, distrust};
+pub(crate) use {
+    connection::{Socket, close_code, open},
+    trust::{causes, distrust},
+};
 
-pub use target::{Target, TargetError};
+pub use target::{Address, Target, TargetError};
 pub use trust::{Trust, TrustError};
 
 /// Frames that wait for the owner. It handles one in microseconds; beyond that the connection stops reading, and the server sends newer values only.
@@ -46,10 +49,23 @@ pub struct Step<'a> {
     pub machine: &'a Machine,
     /// What has to be done, and what is news.
     pub effects: &'a [Effect],
+    /// What made it take the step.
+    pub cause: Cause,
     /// Why a connection could not be opened, or broke.
     pub failure: Option<&'a str>,
     /// The client's time, ms; [`protocol::client::Values::known_at`] is in the same.
     pub now: u64,
+}
+
+/// What made the client take a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A frame arrived.
+    Frame,
+    /// A connection ended with this code, or could not be opened.
+    Closed(u16),
+    /// The client's own time.
+    Time,
 }
 
 /// What an observer wants.
@@ -99,6 +115,11 @@ impl Client {
             Event::Closed { code: close::ABNORMAL, reason, .. } if !reason.is_empty() => Some(reason.clone()),
             _ => None,
         };
+        let cause = match &event {
+            Event::Frame { .. } => Cause::Frame,
+            Event::Closed { code, .. } => Cause::Closed(*code),
+            Event::Start | Event::Tick | Event::Nudge | Event::Stop => Cause::Time,
+        };
         let now = self.began.elapsed().as_millis() as u64;
         let effects = self.machine.step(now, event, rand::random());
         for effect in &effects {
@@ -112,7 +133,7 @@ impl Client {
                 Effect::Items { .. } | Effect::Handover { .. } => {}
             }
         }
-        observe(Step { machine: &self.machine, effects: &effects, failure: failure.as_deref(), now })
+        observe(Step { machine: &self.machine, effects: &effects, cause, failure: failure.as_deref(), now })
     }
 
     fn open(&mut self, conn: Conn, since: Option<&str>) {

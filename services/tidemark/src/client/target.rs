@@ -22,12 +22,8 @@ pub enum TargetError {
 /// A base address and the feeds.
 #[derive(Debug, Clone)]
 pub struct Target {
-    host: String,
-    port: u16,
-    authority: String,
-    path: String,
+    base: Address,
     feeds: String,
-    tls: Option<Tls>,
 }
 
 /// All that one connection needs to know.
@@ -54,14 +50,12 @@ pub struct Tls {
     pub name: ServerName<'static>,
 }
 
-impl Target {
-    /// Reads an address like `https://board.example`, with a path in front of `/ws` if it has one, and a list of feeds like `texts,servers:server-1`.
-    /// Encrypted connections trust whom the system trusts.
+impl Address {
+    /// Reads the address of one WebSocket, path and query as they are. Encrypted connections trust whom the system trusts.
     ///
     /// # Errors
-    /// [`TargetError`], fit to be shown to the user.
-    pub fn parse(url: &str, feeds: &str) -> Result<Self, TargetError> {
-        Feeds::parse(feeds)?;
+    /// [`TargetError::Address`].
+    pub fn parse(url: &str) -> Result<Self, TargetError> {
         let wrong = || TargetError::Address(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let encrypted = match uri.scheme_str() {
@@ -81,26 +75,46 @@ impl Target {
         let usual = if encrypted { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
         let authority = if port == usual { named.to_owned() } else { format!("{named}:{port}") };
-        let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port, authority, path, feeds: feeds.to_owned(), tls })
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { host, port, authority, path, tls })
     }
 
-    /// The same, with this trust. It makes no difference to an `http` address.
+    /// The same, with this trust. It makes no difference to an unencrypted address.
     #[must_use]
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.tls = self.tls.map(|tls| Tls { trust, ..tls });
         self
     }
+}
+
+impl Target {
+    /// Reads an address like `https://board.example`, with a path in front of `/ws` if it has one, and a list of feeds like `texts,servers:server-1`.
+    /// Encrypted connections trust whom the system trusts.
+    ///
+    /// # Errors
+    /// [`TargetError`], fit to be shown to the user.
+    pub fn parse(url: &str, feeds: &str) -> Result<Self, TargetError> {
+        Feeds::parse(feeds)?;
+        let address = Address::parse(url)?;
+        let path = address.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        Ok(Self { base: Address { path, ..address }, feeds: feeds.to_owned() })
+    }
+
+    /// The same, with this trust. It makes no difference to an `http` address.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.base = self.base.with_trust(trust);
+        self
+    }
 
     /// The address of a connection with this cursor.
     pub(super) fn address(&self, since: Option<&str>) -> Address {
-        let Self { host, port, authority, path, feeds, tls } = self;
-        let mut path = format!("{path}/ws?feeds={}", encoded(feeds));
+        let mut path = format!("{}/ws?feeds={}", self.base.path, encoded(&self.feeds));
         if let Some(since) = since {
             path += "&since=";
             path += &encoded(since);
         }
-        Address { host: host.clone(), port: *port, authority: authority.clone(), path, tls: tls.clone() }
+        Address { path, ..self.base.clone() }
     }
 }
 
@@ -154,5 +168,12 @@ mod tests {
             assert!(matches!(Target::parse(url, "texts"), Err(TargetError::Address(_))), "{url}");
         }
         assert!(matches!(Target::parse("http://a.example", "Texts"), Err(TargetError::Feeds(_))));
+    }
+
+    #[test]
+    fn the_address_of_any_websocket_is_taken_as_it_is() {
+        let address = Address::parse("ws://localhost:8080/chat?room=1&x=%20").unwrap();
+        assert_eq!((address.port, address.path.as_str()), (8080, "/chat?room=1&x=%20"));
+        assert_eq!(Address::parse("wss://chat.example").unwrap().path, "/");
     }
 }

@@ -3,13 +3,17 @@
 mod config;
 mod database;
 mod replicas;
-mod roster;
+pub(crate) mod roster;
 mod summary;
 
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use runtime::Tasks;
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Args;
@@ -17,7 +21,7 @@ pub use config::Args;
 use crate::{
     front::{self, Door, Front},
     postgres,
-    process::Household,
+    process::{Household, raise_file_limit},
     say,
 };
 use config::Config;
@@ -102,13 +106,16 @@ pub enum Error {
     Prepare(#[source] io::Error),
 }
 
-/// Runs until the first SIGINT or SIGTERM. A second one ends everything at once.
+/// Runs until the first SIGINT or SIGTERM. A second one ends everything at once. SIGUSR1 replaces all dashboards, new ones first.
 ///
 /// # Errors
 /// [`Error`]; each says what to do. Replicas that were not ready by then are ended by the guard.
 pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let config = args.check()?;
+    // The front holds two sockets for each page.
+    raise_file_limit();
     let signals = runtime::signals().map_err(Error::Prepare)?;
+    let mut roll = signal(SignalKind::user_defined1()).map_err(Error::Prepare)?;
     // Before anything is started: a busy port is the commonest reason to fail.
     let listener = front::bind(config.host, config.port).await?;
     let address = listener.local_addr().map_err(Error::Prepare)?;
@@ -125,17 +132,24 @@ pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let system = System::new(signals.hurry.clone());
 
     let starting = system.start(config, front, generator_url, &roster, household);
-    let mut outcome = tokio::select! {
-        started = starting => started,
-        () = signals.stop.cancelled() => Ok(()),
+    let started = tokio::select! {
+        started = starting => started.map(Some),
+        () = signals.stop.cancelled() => Ok(None),
     };
-    if outcome.is_ok() && !signals.stop.is_cancelled() {
-        say::line(summary::text(&url, &roster.entries(), began.elapsed()));
-        tokio::select! {
-            () = signals.stop.cancelled() => {}
-            _ = &mut server => outcome = Err(Error::FrontEnded),
+    let outcome = match started {
+        Ok(Some(stage)) => {
+            say::line(summary::text(&url, &roster.entries(), began.elapsed()));
+            loop {
+                tokio::select! {
+                    () = signals.stop.cancelled() => break Ok(()),
+                    _ = &mut server => break Err(Error::FrontEnded),
+                    _ = roll.recv() => system.roll(&stage),
+                }
+            }
         }
-    }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
     say::line("stopping");
     // Users first, then those who serve them, then the database.
     front_tasks.stop(FINISH).await;
@@ -164,7 +178,7 @@ impl System {
         generator_url: String,
         roster: &Arc<Roster>,
         household: &Household,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<Stage>, Error> {
         let database_url = match config.database_url.clone() {
             Some(url) => url,
             None => {
@@ -187,11 +201,26 @@ impl System {
             token: self.replicas.token.clone(),
             hurry: self.hurry.clone(),
             numbers: [const { std::sync::atomic::AtomicU32::new(1) }; Service::ALL.len()],
+            dashboards: Mutex::default(),
         };
-        for replica in Arc::new(stage).all().await? {
+        let stage = Arc::new(stage);
+        for replica in stage.all().await? {
             self.replicas.tracker.spawn(replica.keep());
         }
-        Ok(())
+        Ok(stage)
+    }
+
+    /// Replaces all dashboards. Meanwhile everything goes on, so that it can be ended.
+    fn roll(&self, stage: &Arc<Stage>) {
+        say::line("replacing all dashboards, new ones first");
+        let (stage, tracker) = (Arc::clone(stage), self.replicas.tracker.clone());
+        self.replicas.tracker.spawn(async move {
+            match stage.token.run_until_cancelled(stage.roll()).await {
+                Some(Ok(fresh)) => fresh.into_iter().for_each(|replica| drop(tracker.spawn(replica.keep()))),
+                Some(Err(error)) => say::line(format_args!("the old dashboards stay: {error}")),
+                None => {} // those that were about to start are ended by the guard
+            }
+        });
     }
 
     async fn stop(&self) {

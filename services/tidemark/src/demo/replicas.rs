@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
-use tokio::{process::Command, time::Instant};
+use tokio::{process::Command, sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -40,6 +40,10 @@ const STOP: [(Signal, Duration); 3] = [
     (Signal::SIGTERM, Duration::from_secs(1)),
     (Signal::SIGKILL, Duration::from_secs(1)),
 ];
+
+/// A replica that is replaced moves its clients away first, which takes its DRAIN_SECONDS; a second SIGTERM ends the wait.
+const RETIRE: [(Signal, Duration); 2] =
+    [(Signal::SIGTERM, Duration::from_secs(120)), (Signal::SIGTERM, Duration::from_secs(2))];
 
 /// A service that has replicas.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +97,8 @@ pub(super) struct Stage {
     pub hurry: CancellationToken,
     /// The next number of each service: every replica gets a name of its own.
     pub numbers: [AtomicU32; Service::ALL.len()],
+    /// What makes the dashboards of today leave. Locked while they are replaced.
+    pub dashboards: Mutex<CancellationToken>,
 }
 
 /// A replica that was ready once.
@@ -100,30 +106,52 @@ pub(super) struct Replica {
     stage: Arc<Stage>,
     service: Service,
     process: Process,
-    _place: Membership,
+    place: Membership,
+    /// Cancelled when others have come in its place.
+    retire: CancellationToken,
 }
 
 impl Stage {
     /// Starts all replicas at the same time.
     pub async fn all(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
+        let dashboards = self.dashboards.lock().await.clone();
         let all = Service::ALL.into_iter().flat_map(|service| (0..service.count(&self.config)).map(move |_| service));
-        try_join_all(all.map(|service| self.launch(service))).await
+        let retire = |service| match service {
+            Service::Dashboard => dashboards.clone(),
+            Service::App | Service::MetricGenerator => CancellationToken::new(),
+        };
+        try_join_all(all.map(|service| self.launch(service, retire(service)))).await
+    }
+
+    /// A rolling update: as many new dashboards start as there are, and when all of them are ready, the old ones leave.
+    pub async fn roll(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
+        let mut current = self.dashboards.lock().await;
+        let next = CancellationToken::new();
+        let count = 0..Service::Dashboard.count(&self.config);
+        let fresh = try_join_all(count.map(|_| self.launch(Service::Dashboard, next.clone()))).await?;
+        std::mem::replace(&mut *current, next).cancel();
+        Ok(fresh)
     }
 
     /// Starts a replica under a new name and waits until it is ready.
-    async fn launch(self: &Arc<Self>, service: Service) -> Result<Replica, Error> {
+    async fn launch(self: &Arc<Self>, service: Service, retire: CancellationToken) -> Result<Replica, Error> {
         let number = self.numbers[service as usize].fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", service.name());
         for _ in 1..ATTEMPTS {
-            match self.attempt(service, &name).await {
+            match self.attempt(service, &name, &retire).await {
                 Err(Error::Ended { tail, .. }) if tail.contains("Address already in use") => {}
                 outcome => return outcome,
             }
         }
-        self.attempt(service, &name).await
+        self.attempt(service, &name, &retire).await
     }
 
-    async fn attempt(self: &Arc<Self>, service: Service, name: &str) -> Result<Replica, Error> {
+    async fn attempt(
+        self: &Arc<Self>,
+        service: Service,
+        name: &str,
+        retire: &CancellationToken,
+    ) -> Result<Replica, Error> {
         let failed = |source| Error::Spawn { name: name.to_owned(), source };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
@@ -149,7 +177,7 @@ impl Stage {
         let [url, admin] = [address, admin].map(|address| format!("http://{address}"));
         let (service_name, pid) = (service.name().to_owned(), process.pid());
         self.roster.set(Entry { service: service_name, name, pid, url, admin: Some(admin) })?;
-        Ok(Replica { stage: Arc::clone(self), service, process, _place: place })
+        Ok(Replica { stage: Arc::clone(self), service, process, place, retire: retire.clone() })
     }
 
     fn command(&self, service: Service, name: &str, address: SocketAddr, admin: SocketAddr) -> Command {
@@ -172,13 +200,15 @@ impl Stage {
 }
 
 impl Replica {
-    /// Replaces the replica whenever it has died, until everything ends.
+    /// Replaces the replica whenever it has died, until it is retired or everything ends.
     pub async fn keep(mut self) {
-        let stage = Arc::clone(&self.stage);
+        let (stage, retire) = (Arc::clone(&self.stage), self.retire.clone());
+        let retired = || say::line("a dashboard that was missing has been replaced with the others");
         loop {
             let ended = tokio::select! {
                 ended = self.process.wait() => ended,
                 () = stage.token.cancelled() => return self.process.stop(&STOP, &stage.hurry).await,
+                () = retire.cancelled() => return self.leave().await,
             };
             let how = ended.map_or_else(|error| error.to_string(), describe);
             let (name, pid, service) = (self.process.name().to_owned(), self.process.pid(), self.service);
@@ -191,7 +221,10 @@ impl Replica {
                 if !pause(&stage.token).await {
                     return;
                 }
-                match stage.token.run_until_cancelled(stage.launch(service)).await {
+                if retire.is_cancelled() {
+                    return retired();
+                }
+                match stage.token.run_until_cancelled(stage.launch(service, retire.clone())).await {
                     Some(Ok(replica)) => break replica,
                     Some(Err(error)) => say::line(error),
                     None => return, // one that was about to start is ended by the guard
@@ -200,5 +233,14 @@ impl Replica {
             let (name, pid, seconds) = (self.process.name(), self.process.pid(), began.elapsed().as_secs_f32());
             say::line(format_args!("{name} (pid {pid}) is ready, {seconds:.1} s later"));
         }
+    }
+
+    /// Out of the front first: nobody new comes. Then it moves its clients away and ends.
+    async fn leave(self) {
+        let Self { stage, service: _, mut process, place, retire: _ } = self;
+        drop(place);
+        process.stop(&RETIRE, &stage.token).await;
+        stage.roster.unset(process.name());
+        say::line(format_args!("{} (pid {}) has left", process.name(), process.pid()));
     }
 }

@@ -19,7 +19,7 @@ const FILE: &str = "demo.json";
 
 /// One running part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// `front`, `app`, `dashboard`, `metric-generator` or `postgres`.
     pub service: String,
     /// Name of the replica.
@@ -119,7 +119,16 @@ impl Roster {
     }
 }
 
+/// Where a demo that runs in a directory says who runs.
+pub(crate) fn file_in(directory: &Path) -> PathBuf {
+    directory.join(DIRECTORY).join(FILE)
+}
+
+/// Who runs.
+pub(crate) fn read(file: &Path) -> io::Result<Vec<Entry>> {
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
 fn front_of(file: &Path) -> Option<Entry> {
-    let entries: Vec<Entry> = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    entries.into_iter().find(|entry| entry.service == "front")
+    read(file).ok()?.into_iter().find(|entry| entry.service == "front")
 }

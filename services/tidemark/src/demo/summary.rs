@@ -23,13 +23,17 @@ pub(super) fn text(url: &str, entries: &[Entry], took: Duration) -> String {
             None => writeln!(text, "  {name:<20}{pid:<9}{url}"),
         };
     }
-    if let Some(Entry { name, pid, .. }) = entries.iter().find(|entry| entry.service == "dashboard") {
+    let find = |service: &str| entries.iter().find(|entry| entry.service == service);
+    let roll = find("front").map_or_else(String::new, |Entry { pid, .. }| {
+        format!("A rolling update of all dashboards: kill -USR1 {pid}.\n")
+    });
+    if let Some(Entry { name, pid, .. }) = find("dashboard") {
         let _ = write!(
             text,
             "\nOpen the page twice, save a text, and take away who serves it:\n  \
              kill {pid:<12}{name} leaves gently and moves its pages elsewhere first\n  \
              kill -9 {pid:<9}{name} dies at once; its pages are live again within a second\n\
-             A fresh replica starts 3 s later. The same in a terminal: tidemark watch {url}\n\
+             A fresh replica starts 3 s later. {roll}The same in a terminal: tidemark watch {url}\n\
              .tidemark/demo.json always names who runs. Ctrl-C stops everything."
         );
     }
