@@ -23,6 +23,9 @@ use crate::{
 /// How long everybody may take to be live and up to date again before the wait is given up.
 const SETTLE: Duration = Duration::from_secs(60);
 
+/// Without saves nobody sees that a value is missing. After so long a client has noticed what it can notice at once: two pings without an answer.
+const NOTICE: Duration = Duration::from_millis(500);
+
 /// Why there is nothing to measure.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -119,9 +122,13 @@ impl Stage {
         sleep(quiet).await;
         let start = self.clock.now();
         let returned = deed.await;
-        let fresh = match &returned {
-            Ok(returned) => self.fresh(&crowd, self.clock.at(returned.at)).await,
-            Err(_) => None,
+        let fresh = match (&returned, &self.saves) {
+            (Ok(returned), Some(saves)) => self.fresh(&crowd, saves, self.clock.at(returned.at)).await,
+            (Ok(_), None) => {
+                sleep(NOTICE).await;
+                None
+            }
+            (Err(_), _) => None,
         };
         let unsettled = self.settled(&crowd, self.count()).await.err().unwrap_or(0);
         let end = self.clock.now();
@@ -162,9 +169,9 @@ impl Stage {
         self.saves.as_ref().map(|saves| saves.base + saves.writer.stored())
     }
 
-    /// From a moment until every client knows a text that was acknowledged after it, ms. Without saves there is no such text.
-    async fn fresh(&self, crowd: &Crowd, moment: u64) -> Option<u64> {
-        let (saves, deadline) = (self.saves.as_ref()?, Instant::now() + SETTLE);
+    /// From a moment until every client knows a text that was acknowledged after it, ms.
+    async fn fresh(&self, crowd: &Crowd, saves: &Saves, moment: u64) -> Option<u64> {
+        let deadline = Instant::now() + SETTLE;
         let known = saves.writer.next(moment, deadline).await && crowd.all_know(self.count(), deadline).await;
         known.then(|| self.clock.now().saturating_sub(moment))
     }

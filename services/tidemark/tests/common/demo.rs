@@ -7,6 +7,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 use test_support::wait_for;
 use tidemark::process::is_running;
 
@@ -69,6 +70,14 @@ impl Demo {
         request(self.address, "POST /save", &format!(r#"{{"id":"{id}","text":"{text}"}}"#))
             .await
             .map_or(0, |a| a.status)
+    }
+
+    /// The one text that a query gives.
+    pub async fn sql(&self, query: &'static str) -> String {
+        let entries = self.entries();
+        let url = entries.iter().find(|entry| entry["service"] == "postgres").unwrap()["url"].as_str().unwrap();
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
     }
 
     pub async fn stop(mut self, signal: Signal) {
