@@ -24,7 +24,8 @@ async fn drill(place: &Place, flags: &str) -> (Option<i32>, String, String) {
 
 fn during<'a>(report: &'a Value, fault: &str) -> &'a Value {
     let run = report["runs"].as_array().unwrap().iter().find(|run| run["fault"] == fault);
-    &run.unwrap_or_else(|| panic!("no {fault} in {report:#}"))["during"]
+    assert!(run.is_some(), "no {fault} in {report:#}");
+    &run.unwrap()["during"]
 }
 
 #[tokio::test]
