@@ -30,7 +30,7 @@ CLUSTER := k8s/dev/cluster
 KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
-.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench deny outdated clean
+.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-program test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
@@ -69,6 +69,20 @@ bench: need-rust need-postgres services ## the figures of docs/performance.md, a
 	@cargo bench --locked -p store -p dashboard --no-run
 	@cargo build --locked --release -p metric-generator
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push --bench servers
+
+REPEAT ?= 10
+DRILL = $(TARGET_DIR)/release/tidemark drill --repeat $(REPEAT)
+drill: need-rust need-postgres ## what 1,000 clients notice of faults on this machine: the table of docs/performance.md (half an hour; REPEAT=1: five minutes)
+	$(say) 'building with optimisations'
+	@cargo build --locked --release -p app -p dashboard -p metric-generator -p tidemark
+	@export EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)); broken=0; mkdir -p .tidemark/drill; \
+	$(DRILL) --faults sigterm,sigkill,freeze,database-restart,database-freeze,generator-kill --json .tidemark/drill/faults.json \
+		--budget sigterm:blackout-max=0ms,sigterm:moves-max=1,sigkill:blackout-p99=1s,sigkill:blackout-max=2s,freeze:blackout-p99=14500ms \
+		--budget database-restart:closed=0,database-restart:fresh=3s,database-freeze:closed=0,database-freeze:fresh=3s,generator-kill:age-max=2s || broken=1; \
+	for dashboards in 2 3 5; do \
+		$(DRILL) --faults rolling --dashboards $$dashboards --json .tidemark/drill/rolling-$$dashboards.json \
+			--budget blackout-max=0ms,moves-max=1,closed=0 || broken=1; \
+	done; exit $$broken
 
 cluster: ## a Kubernetes cluster of three nodes on this machine (docker, kind)
 	@$(CLUSTER) create

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use super::{Measurement, Report, Total};
 use crate::drill::measure::{AT_ONCE_MS, Spread};
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "fault",
     "runs",
     "took",
@@ -20,6 +20,7 @@ const HEADER: [&str; 13] = [
     "latency p50 / p99",
     "fresh after",
     "oldest value",
+    "saves (retried)",
     "missed / lost / backwards / doubled / failed",
 ];
 
@@ -68,7 +69,7 @@ impl Report {
     }
 }
 
-fn row(total: &Total<'_>) -> [String; 13] {
+fn row(total: &Total<'_>) -> [String; 14] {
     let Measurement { blackout, gap, moves, reconnects, closes, handshakes_peak, .. } = &total.measured;
     let measured = &total.measured;
     let saves = measured.saves.as_ref();
@@ -99,6 +100,7 @@ fn row(total: &Total<'_>) -> [String; 13] {
         saves.map_or_else(|| "-".to_owned(), |saves| format!("{} ms", quantiles(&saves.latency, &[0.5, 0.99]))),
         measured.fresh.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
         format!("{} ms", measured.age_max),
+        saves.map_or_else(|| "-".to_owned(), |saves| format!("{} ({})", saves.stored, saves.retried)),
         never.map(count).join(" / "),
     ]
 }
