@@ -48,7 +48,7 @@ pub struct Look {
 }
 
 impl Kube {
-    /// As the user of the kubeconfig, or in a pod as its service account.
+    /// As the user of the kubeconfig, or in a pod as its service account; sees that the API server answers.
     pub async fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self, Error> {
         let mut config = if context.is_some() {
             let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
@@ -62,7 +62,10 @@ impl Kube {
         // It would wait for minutes between two attempts; see `persist`.
         config.default_retry = false;
         let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
+        let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|error| Error::Config(error.into()))?;
+        // Later requests are tried again for minutes; a wrong context is told at once.
+        client.apiserver_version().await.map_err(|error| Error::request(format!("reach {server}"), error))?;
         Ok(Self::new(client, namespace))
     }
 

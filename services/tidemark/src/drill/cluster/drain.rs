@@ -52,10 +52,10 @@ impl Cluster {
     pub(super) async fn drain(&self) -> Result<Instant, Error> {
         let worker = self.choose_worker().await?;
         let kube = &self.kube;
-        self.undo.owe(Undo::Uncordon(worker.clone()));
-        cordon(kube, &worker, true).await?;
-
         let failed = |error| Error::request(format!("drain {worker}"), error);
+        self.undo.owe(Undo::Uncordon(worker.clone()));
+        cordon(kube, &worker, true).await.map_err(failed)?;
+
         let everywhere: Api<Pod> = Api::all_with(kube.client.clone(), &resource(Kind::Pod));
         let on_it = ListParams::default().fields(&format!("spec.nodeName={worker}"));
         let pods = persist(|| list(&everywhere, &on_it)).await.map_err(failed)?;

@@ -54,10 +54,10 @@ pub struct Returned {
 }
 
 impl Cluster {
-    /// Finds the way to the cluster: the kubeconfig's, or in a pod that of its service account. Nothing is asked yet.
+    /// Finds the way to the cluster: the kubeconfig's, or in a pod that of its service account.
     ///
     /// # Errors
-    /// When there is neither, or what is there cannot be used.
+    /// When there is neither, or nobody answers there.
     pub async fn connect(args: &ClusterArgs) -> Result<Self, Error> {
         let kube = Kube::connect(args.context.as_deref(), args.namespace.as_deref()).await?;
         Ok(Self::new(kube, args))

@@ -43,13 +43,15 @@ impl Scaler {
     }
 
     /// Says how many are wanted.
-    pub async fn set(&self, kube: &Kube, replicas: usize) -> Result<(), Error> {
+    pub async fn set(&self, kube: &Kube, replicas: usize) -> kube::Result<()> {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
         let (api, params) = (self.api(kube), ours());
-        persist(|| api.patch_scale(&self.name, &params, &patch))
-            .await
-            .map(drop)
-            .map_err(|error| Error::request(format!("scale {self} to {replicas}"), error))
+        persist(|| api.patch_scale(&self.name, &params, &patch)).await.map(drop)
+    }
+
+    /// Where it is.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     fn api(&self, kube: &Kube) -> Api<DynamicObject> {
@@ -122,7 +124,8 @@ impl Cluster {
         self.scales_target(&scaler, target).await?;
         let (few, many) = (target.wanted, target.wanted + MORE);
         self.undo.owe(Undo::Scale { scaler: scaler.clone(), replicas: few });
-        scaler.set(&self.kube, many).await?;
+        let failed = |error| Error::request(format!("scale {scaler} to {many}"), error);
+        scaler.set(&self.kube, many).await.map_err(failed)?;
         self.kube.whole(&self.target, Some(many), &[]).await?;
         self.restore().await?;
         self.kube.whole(&self.target, Some(few), &[]).await

@@ -58,16 +58,23 @@ impl std::fmt::Display for Undo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Uncordon(node) => write!(f, "kubectl uncordon {node}"),
-            Self::Scale { scaler, replicas } => write!(f, "kubectl scale {scaler} --replicas={replicas}"),
+            Self::Scale { scaler, replicas } => {
+                write!(f, "kubectl --namespace {} scale {scaler} --replicas={replicas}", scaler.namespace())
+            }
         }
     }
 }
 
 impl Undo {
     async fn pay(&self, kube: &Kube) -> Result<(), Error> {
-        match self {
+        let paid = match self {
             Self::Uncordon(node) => cordon(kube, node, false).await,
             Self::Scale { scaler, replicas } => scaler.set(kube, *replicas).await,
+        };
+        match paid {
+            // An autoscaler takes empty nodes away, and users take Boards away: nothing is owed to them.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            paid => paid.map_err(|error| Error::request(self.to_string(), error)),
         }
     }
 }
@@ -88,12 +95,9 @@ impl Cluster {
 }
 
 /// Lets a node take no new pods, or again.
-pub async fn cordon(kube: &Kube, node: &str, unschedulable: bool) -> Result<(), Error> {
+pub async fn cordon(kube: &Kube, node: &str, unschedulable: bool) -> kube::Result<()> {
     let (api, params) = (Api::<Node>::all_with(kube.client.clone(), &nodes()), ours());
     // As kubectl leaves a node: the field is there only while it is true.
     let patch = Patch::Merge(json!({ "spec": { "unschedulable": unschedulable.then_some(true) } }));
-    persist(|| api.patch(node, &params, &patch)).await.map(drop).map_err(|error| {
-        let what = if unschedulable { "cordon" } else { "uncordon" };
-        Error::request(format!("{what} {node}"), error)
-    })
+    persist(|| api.patch(node, &params, &patch)).await.map(drop)
 }

@@ -75,6 +75,18 @@ async fn a_drain_that_is_broken_off_is_put_right_by_restore() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_owed_to_a_node_that_is_gone() {
+    let world = World::with_board();
+    world.state().stuck = true;
+    let cluster = world.cluster(&args(""));
+    let second = std::time::Duration::from_secs(1);
+    tokio::time::timeout(second, cluster.inject(ClusterFault::Drain)).await.unwrap_err();
+    world.state().failures.insert("worker2", (404, 1));
+    cluster.restore().await.unwrap();
+    assert_eq!(world.state().failures["worker2"].1, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_worker_is_drained_without_a_reason_against_the_others() {
     let world = World::with_board();
     let refused = async |flags: &str| {

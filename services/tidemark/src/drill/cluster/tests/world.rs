@@ -204,7 +204,7 @@ impl State {
         let failing = self.failures.iter_mut().find(|(end, (_, times))| path.ends_with(**end) && *times > 0);
         if let Some((_, (code, times))) = failing {
             *times -= 1;
-            return failure(*code, "Unwilling");
+            return failure(*code, if *code == 404 { "NotFound" } else { "Unwilling" });
         }
         let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
         match (method.as_str(), &parts[..]) {
