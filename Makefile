@@ -31,7 +31,7 @@ KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill deny outdated clean
-.PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-program test-charts crds grafana clean-cluster
+.PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
 help: ## list the commands
@@ -111,11 +111,12 @@ static: need-rust
 		install -D $(TARGET_DIR)/$(TRIPLE)/$$profile/$$service .images/$$service/service || exit 1; \
 	done
 
-# What drives the cluster. Built as the services are: it shares their libraries, and takes little of the machine that it measures.
-e2e-program: need-rust
-	$(say) 'building the program e2e'
-	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --target $(TRIPLE) --release -p e2e
-	@install -D $(TARGET_DIR)/$(TRIPLE)/release/e2e .tidemark/e2e
+# What drives the cluster: the drill, and the checks. Built as the services are: they share their libraries, and take little of the machine that
+# they measure.
+e2e-programs: need-rust
+	$(say) 'building the programs tidemark and e2e'
+	@RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --target $(TRIPLE) --release -p tidemark -p e2e
+	@for program in tidemark e2e; do install -D $(TARGET_DIR)/$(TRIPLE)/release/$$program .tidemark/$$program || exit 1; done
 
 deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingress in front
 	$(say) 'operator and Board'
@@ -161,7 +162,7 @@ certificate: # for https://localhost, by an authority of this project's own
 print-postgres-image:
 	@echo $(POSTGRES_IMAGE)
 
-e2e: ## the system on a real cluster: faults, bad input, HTTP/3 (creates what is missing)
+e2e: ## the system on a real cluster: the drill, bad input, HTTP/3 (creates what is missing)
 	@tests/e2e/run
 
 test-charts: ## what the Helm charts render, and refuse (needs helm)

@@ -5,6 +5,7 @@
 //! - [`watch`]: feeds in a terminal, by [`client`]
 //! - [`drill`]: what clients notice of a fault, by [`client`], [`save`] and [`list`]
 //! - [`feed`]: feeds of the user's own tables
+//! - [`drill`]: what faults do to the clients of a live system
 //! - [`check`]: whether a saved text reaches a dashboard, by [`client`] and [`save`]
 //! - [`guard`], [`process`], [`scratch`], [`say`]: what the others need to start things and to leave nothing behind
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 
-/// The system on a real cluster: clients from outside, faults, and a verdict.
+/// The system on a real cluster: what must hold, seen from outside.
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Where users reach the Board.
@@ -32,15 +32,6 @@ pub struct Args {
     /// The image of Postgres that the cluster has.
     #[arg(long, default_value = "postgres:18.4")]
     pub postgres_image: String,
-    /// Clients that watch.
-    #[arg(long, default_value_t = 100)]
-    pub clients: usize,
-    /// Texts saved per second.
-    #[arg(long, default_value_t = 10)]
-    pub rate: u32,
-    /// Of the faults, only those whose name has these words.
-    #[arg(long, value_name = "WORDS")]
-    pub fault: Option<String>,
     /// Only these parts; all of them if none is named.
     #[arg(value_enum)]
     pub parts: Vec<Part>,
@@ -51,8 +42,6 @@ pub struct Args {
 pub enum Part {
     /// HTTP/3, redirect, and that there is no other way in.
     Ingress,
-    /// What is done to the system while clients watch.
-    Faults,
     /// The queries of the Grafana dashboard.
     Monitoring,
     /// Nobody touches anything, and nothing is written.

@@ -1,4 +1,4 @@
-//! The cluster as users reach it: `kubectl`, and `docker exec` for what only a node can do.
+//! The cluster as users reach it: `kubectl`.
 
 use std::{
     process::{Output, Stdio},
@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt, process::Command, time::sleep};
 
 /// Between two looks at something that is waited for. A look is a process of its own and costs a tenth of a second of a core, which the system
 /// under test lacks meanwhile.
-pub const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Longest time that a single command may take.
 const COMMAND: Duration = Duration::from_secs(240);
@@ -146,26 +146,6 @@ pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
 /// The condition of this type, if the object has one.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
-}
-
-/// Ends the first process of a pod's container from its node, with SIGKILL, as the kernel would.
-///
-/// # Errors
-/// When the pod or its process is not found.
-pub async fn kill_from_node(kubectl: &Kubectl, pod: &str) -> Result<()> {
-    let node = kubectl.get(&format!("pod {pod}")).await?["spec"]["nodeName"]
-        .as_str()
-        .context("the pod has no node")?
-        .to_owned();
-    // Every process of the pod has the pod's name in its environment.
-    let script = format!(
-        "for p in $(grep -lsz '^HOSTNAME={pod}$' /proc/[0-9]*/environ | cut -d/ -f3); do kill -9 $p && echo $p; done"
-    );
-    let mut command = Command::new("docker");
-    command.args(["exec", &node, "sh", "-c", &script]).kill_on_drop(true);
-    let output = run(command, None).await?;
-    ensure!(!output.stdout.is_empty(), "no process of {pod} on {node}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// Runs a command to its end, within [`COMMAND`].

@@ -6,10 +6,9 @@ use anyhow::Result;
 use clap::Parser;
 use e2e::{
     args::{Args, Part},
-    checks::{boards::Trials, children, faults, idle, ingress, monitoring},
+    checks::{boards::Trials, children, idle, ingress, monitoring},
     kubectl::Kubectl,
     report::Report,
-    stage::Stage,
 };
 
 #[tokio::main]
@@ -19,12 +18,6 @@ async fn main() -> Result<ExitCode> {
     let mut report = Report::default();
     if args.wants(Part::Ingress) {
         ingress::run(&kubectl, &args.url, &args.plain, &args.ca, &mut report).await?;
-    }
-    if args.wants(Part::Faults) {
-        let stage = Stage::open(kubectl.clone(), &args.url, &args.ca, args.clients, args.rate).await?;
-        let outcome = faults::run(&stage, args.fault.as_deref(), &mut report).await;
-        stage.close().await;
-        outcome?;
     }
     if args.wants(Part::Monitoring) {
         monitoring::run(&kubectl, &args.dashboard, &mut report).await?;
@@ -39,9 +32,6 @@ async fn main() -> Result<ExitCode> {
         let operator = kubectl.within("tidemark-system");
         let trials = Trials { kubectl, operator, postgres_image: args.postgres_image, sample: args.sample };
         trials.run(&mut report).await;
-    }
-    if let Some(table) = report.table() {
-        println!("\n{table}\n");
     }
     println!("{}", report.summary());
     Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 
 use super::{
+    cluster::{ClusterArgs, ClusterFault},
     fault::{Fault, Script},
     local::LocalFault,
     metric::Budget,
@@ -41,15 +42,12 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub saves: Option<u32>,
     /// What is done, in this order (default on a demo of the drill's own: all of them). On one machine: sigterm, sigkill, freeze, rolling,
-    /// database-restart, database-freeze, generator-kill.
+    /// database-restart, database-freeze, generator-kill. With --kube: pod-delete, force-delete, rollout, scale, drain, ingress-restart, database-delete.
     #[arg(long, value_name = "FAULTS", value_delimiter = ',')]
     pub faults: Vec<String>,
     /// A fault of your own: a command of the shell that does it, and ends when what it took away is there again.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub run: Vec<Script>,
-    /// Whose replicas are taken away.
-    #[arg(long, value_name = "KIND/NAME", default_value = "deployment/dashboard")]
-    pub target: String,
     /// How often all of it is done.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub repeat: u32,
@@ -69,6 +67,9 @@ pub struct Args {
     /// Write the runs as test cases of JUnit.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// A cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// The drill's own demo.
     #[command(flatten)]
     pub own: OwnArgs,
@@ -91,6 +92,9 @@ pub enum ArgsError {
     /// Nowhere to connect to.
     #[error("--protocol generic needs the address of a WebSocket, as ws://localhost:8080")]
     NoAddress,
+    /// A demo is on no cluster.
+    #[error("--kube needs the address at which clients reach the system")]
+    NoAddressOfCluster,
     /// Nobody would store them.
     #[error("--protocol generic knows no saves; leave --saves out")]
     NoSaves,
@@ -124,6 +128,9 @@ impl Args {
         if generic && own {
             return Err(ArgsError::NoAddress);
         }
+        if self.cluster.kube && own {
+            return Err(ArgsError::NoAddressOfCluster);
+        }
         if generic && self.saves.is_some_and(|saves| saves > 0) {
             return Err(ArgsError::NoSaves);
         }
@@ -143,20 +150,22 @@ impl Args {
 
     fn all_faults(&self, own: bool) -> Result<Vec<Fault>, ArgsError> {
         let script = |name: &str| self.run.iter().find(|script| script.name == name);
+        let built_in: Vec<Fault> = if self.cluster.kube {
+            ClusterFault::value_variants().iter().copied().map(Fault::Cluster).collect()
+        } else {
+            LocalFault::value_variants().iter().copied().map(Fault::Local).collect()
+        };
+        let known = || built_in.iter().map(Fault::name).chain(self.run.iter().map(|script| script.name.as_str()));
         let find = |name: &String| {
-            let local = || LocalFault::from_str(name, false).ok().map(Fault::Local);
-            script(name).cloned().map(Fault::Command).or_else(local).ok_or_else(|| ArgsError::UnknownFault {
-                name: name.clone(),
-                known: LocalFault::value_variants()
-                    .iter()
-                    .map(|fault| fault.name().to_owned())
-                    .chain(self.run.iter().map(|script| script.name.clone()))
-                    .collect(),
-            })
+            let own = script(name).cloned().map(Fault::Command);
+            let built_in = || built_in.iter().find(|fault| fault.name() == name).cloned();
+            let unknown =
+                || ArgsError::UnknownFault { name: name.clone(), known: known().map(str::to_owned).collect() };
+            own.or_else(built_in).ok_or_else(unknown)
         };
         let mut faults: Vec<Fault> = self.faults.iter().map(find).collect::<Result<_, _>>()?;
         if faults.is_empty() && own && self.run.is_empty() {
-            faults = LocalFault::value_variants().iter().copied().map(Fault::Local).collect();
+            faults.clone_from(&built_in);
         }
         // A command is done also if it is not named in the list.
         for script in &self.run {
@@ -211,6 +220,8 @@ mod tests {
             ("--protocol generic --run a=true", "needs the address"),
             ("ws://a.example --protocol generic --run a=true --saves 2", "knows no saves"),
             ("http://a.example --run a=true --budget lost=0", "lost bounds nothing"),
+            ("--kube --faults drain", "--kube needs the address"),
+            ("http://a.example --kube --faults sigkill", "there are pod-delete, force-delete"),
             ("--faults sigkill --budget freeze:lost=0", "\"freeze\", which is not done"),
         ] {
             let error = plan(line).expect_err(line).to_string();

@@ -4,7 +4,7 @@ use std::{process::Stdio, str::FromStr};
 
 use tokio::{process::Command, time::Instant};
 
-use super::local::LocalFault;
+use super::{cluster::ClusterFault, local::LocalFault};
 
 /// When what was taken away was there again.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct Returned {
 pub enum Fault {
     /// On one machine.
     Local(LocalFault),
+    /// On a cluster.
+    Cluster(ClusterFault),
     /// What a command of the user does.
     Command(Script),
 }
@@ -57,15 +59,26 @@ impl Fault {
     pub fn name(&self) -> &str {
         match self {
             Self::Local(fault) => fault.name(),
+            Self::Cluster(fault) => fault.name(),
             Self::Command(script) => &script.name,
         }
+    }
+
+    /// The one on this machine that it is, if it is one.
+    pub fn local(&self) -> Option<LocalFault> {
+        if let Self::Local(fault) = self { Some(*fault) } else { None }
+    }
+
+    /// The one on a cluster that it is, if it is one.
+    pub fn on_cluster(&self) -> Option<ClusterFault> {
+        if let Self::Cluster(fault) = self { Some(*fault) } else { None }
     }
 
     /// The feed without which it shows nothing.
     pub fn feed(&self) -> Option<&'static str> {
         match self {
             Self::Local(fault) => fault.feed(),
-            Self::Command(_) => None,
+            Self::Cluster(_) | Self::Command(_) => None,
         }
     }
 }

@@ -147,13 +147,13 @@ impl Demo {
     ///
     /// # Errors
     /// Names what is missing.
-    pub fn check(&self, url: &str, faults: impl Iterator<Item = LocalFault>) -> Result<(), LocalError> {
+    pub fn check(&self, url: &str, faults: &[LocalFault]) -> Result<(), LocalError> {
         let found = self.url()?;
         if found.trim_end_matches('/') != url.trim_end_matches('/') {
             return Err(LocalError::Other { found, wanted: url.to_owned() });
         }
         for fault in faults {
-            self.one(self.service(fault))?;
+            self.one(self.service(*fault))?;
         }
         Ok(())
     }

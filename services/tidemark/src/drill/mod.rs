@@ -1,12 +1,14 @@
 //! `tidemark drill`: what clients notice of a fault, as numbers.
 //!
 //! [`args`] says what is to be done; a [`stage`] holds the clients ([`crowd`], which [`observe`]s `tidemark.v1`, or a [`generic`] client) and the
-//! [`writer`]; faults are done by [`local`] and [`fault`]; [`measure`] turns the [`record`]s into numbers, [`readback`] adds what became of
+//! [`writer`]; [`faults`] are done by [`local`], by [`cluster`], or by a command; [`measure`] turns the [`record`]s into numbers, [`readback`] adds what became of
 //! the saves, [`metric`] names and bounds them, and [`report`] tells them.
 
 pub mod args;
+pub mod cluster;
 pub mod crowd;
 pub mod fault;
+mod faults;
 pub mod generic;
 pub mod local;
 pub mod measure;
@@ -19,13 +21,14 @@ pub mod report;
 pub mod stage;
 pub mod writer;
 
-use std::{env, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 pub use args::{Args, ArgsError};
 use args::{Plan, Protocol};
 use crowd::Kind;
-use fault::{Fault, Returned, ScriptError};
-use local::{Demo, LocalError};
+use fault::{Fault, ScriptError};
+use faults::Faults;
+use local::LocalError;
 use own::{OwnDemo, OwnError};
 use report::Report;
 use runtime::Signals;
@@ -56,6 +59,9 @@ pub enum Error {
     /// A fault on this machine.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// A fault on a cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// A command.
     #[error(transparent)]
     Script(#[from] ScriptError),
@@ -81,22 +87,6 @@ pub enum Error {
     Interrupted,
 }
 
-/// What does the faults.
-#[derive(Debug, Default)]
-struct Faults {
-    demo: Option<Demo>,
-}
-
-impl Faults {
-    async fn inject(&self, fault: &Fault) -> Result<Returned, Error> {
-        match (fault, &self.demo) {
-            (Fault::Local(fault), Some(demo)) => Ok(demo.inject(*fault).await?),
-            (Fault::Local(_), None) => unreachable!("checked before the first fault"),
-            (Fault::Command(script), _) => Ok(script.run().await?),
-        }
-    }
-}
-
 /// Measures, prints, and tells whether every budget held.
 ///
 /// # Errors
@@ -112,10 +102,7 @@ pub async fn run(args: Args, household: &Household) -> Result<bool, Error> {
             Some(interruptible(&signals, OwnDemo::start(&args.own, household)).await??)
         }
     };
-    let outcome = match interruptible(&signals, drill(&args, &plan, own.as_ref())).await {
-        Ok(outcome) => outcome,
-        Err(interrupted) => Err(interrupted),
-    };
+    let outcome = drill(&args, &plan, own.as_ref(), &signals).await;
     if let Some(own) = own {
         own.stop(&signals.hurry).await;
     }
@@ -128,15 +115,23 @@ async fn interruptible<T>(signals: &Signals, work: impl Future<Output = T>) -> R
     signals.stop.run_until_cancelled(work).await.ok_or(Error::Interrupted)
 }
 
-async fn drill(args: &Args, plan: &Plan, own: Option<&OwnDemo>) -> Result<Report, Error> {
-    let (url, faults) = prepare(args, plan, own)?;
-    let trust = Trust::load(args.ca.as_deref())?;
+async fn drill(args: &Args, plan: &Plan, own: Option<&OwnDemo>, signals: &Signals) -> Result<Report, Error> {
+    let faults = interruptible(signals, Faults::prepare(args, plan, own.map(OwnDemo::directory))).await??;
+    let measured = interruptible(signals, measure(args, plan, &faults)).await;
+    // Whatever ended it: what a fault was about to put back is put back.
+    let restored = faults.restore().await;
+    let report = measured??;
+    restored.map(|()| report)
+}
+
+async fn measure(args: &Args, plan: &Plan, faults: &Faults) -> Result<Report, Error> {
+    let (url, trust) = (&faults.url, Trust::load(args.ca.as_deref())?);
     let kind = match args.protocol {
-        Protocol::Generic => Kind::Generic(Address::parse(&url)?.with_trust(trust.clone())),
-        Protocol::Tidemark => Kind::Tidemark(Target::parse(&url, &feeds(args, plan))?.with_trust(trust.clone())),
+        Protocol::Generic => Kind::Generic(Address::parse(url)?.with_trust(trust.clone())),
+        Protocol::Tidemark => Kind::Tidemark(Target::parse(url, &feeds(args, plan))?.with_trust(trust.clone())),
     };
-    let mut report = Report::new(args, plan, &url);
-    let stage = Stage::open(kind, &url, &trust, args.clients, plan.saves).await?;
+    let mut report = Report::new(args, plan, url);
+    let stage = Stage::open(kind, url, &trust, args.clients, plan.saves).await?;
     for run in 1..=args.repeat {
         for fault in &plan.faults {
             say::note(format_args!("{} ({run} of {})", fault.name(), args.repeat));
@@ -146,30 +141,6 @@ async fn drill(args: &Args, plan: &Plan, own: Option<&OwnDemo>) -> Result<Report
     }
     stage.close(&mut report).await?;
     Ok(report)
-}
-
-/// The address, and who does the faults; everything that can be checked is checked here.
-fn prepare(args: &Args, plan: &Plan, own: Option<&OwnDemo>) -> Result<(String, Faults), Error> {
-    let mut local = plan.faults.iter().filter_map(|fault| match fault {
-        Fault::Local(fault) => Some(*fault),
-        Fault::Command(_) => None,
-    });
-    let first = local.next();
-    let directory = match own {
-        Some(own) => own.directory().to_owned(),
-        None => env::current_dir().map_err(Error::Prepare)?,
-    };
-    let target = args.target.rsplit('/').next().unwrap_or_default();
-    let demo = if first.is_some() || own.is_some() { Some(Demo::of(&directory, target)?) } else { None };
-    let url = match (&args.url, &demo) {
-        (Some(url), _) => url.clone(),
-        (None, Some(demo)) => demo.url()?,
-        (None, None) => unreachable!("without an address there is a demo of the drill's own"),
-    };
-    if let Some(demo) = &demo {
-        demo.check(&url, first.into_iter().chain(local))?;
-    }
-    Ok((url, Faults { demo }))
 }
 
 /// What the clients watch: also what a fault needs to show anything.

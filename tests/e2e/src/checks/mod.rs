@@ -2,7 +2,6 @@
 
 pub mod boards;
 pub mod children;
-pub mod faults;
 pub mod feeds;
 pub mod idle;
 pub mod ingress;
