@@ -17,6 +17,8 @@ VERSION := 0.1.0
 NAMESPACE ?= tidemark
 IMAGES := app dashboard metric-generator operator tidemark
 LARGEST_IMAGE := 15000000
+# Built for size: the client of Kubernetes that they bring would make their images too large.
+SMALL := operator tidemark
 # `host` builds static binaries here; `source` builds in containers, for machines that are not Linux.
 IMAGE_FROM ?= $(if $(filter Linux,$(shell uname -s)),host,source)
 export KIND_NODE_IMAGE ?= kindest/node:v1.35.4
@@ -103,11 +105,11 @@ binaries: page static
 static: need-rust
 	$(say) 'building static binaries'
 	@export RUSTFLAGS='-C target-feature=+crt-static'; \
-	cargo build --locked --target $(TRIPLE) --release $(addprefix -p ,$(filter-out operator,$(IMAGES))) && \
-	cargo build --locked --target $(TRIPLE) --profile small -p operator
+	cargo build --locked --target $(TRIPLE) --release $(addprefix -p ,$(filter-out $(SMALL),$(IMAGES))) && \
+	cargo build --locked --target $(TRIPLE) --profile small $(addprefix -p ,$(SMALL))
 	@rm -rf .images
 	@for service in $(IMAGES); do \
-		profile=release; [ $$service != operator ] || profile=small; \
+		profile=release; [[ " $(SMALL) " != *" $$service "* ]] || profile=small; \
 		install -D $(TARGET_DIR)/$(TRIPLE)/$$profile/$$service .images/$$service/service || exit 1; \
 	done
 

@@ -52,9 +52,9 @@ impl Kube {
     pub async fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self, Error> {
         let mut config = if context.is_some() {
             let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-            Config::from_kubeconfig(&options).await.map_err(|error| Error::Config(error.into()))?
+            Config::from_kubeconfig(&options).await.map_err(|error| Error::Config(error.to_string()))?
         } else {
-            Config::infer().await.map_err(|error| Error::Config(error.into()))?
+            Config::infer().await.map_err(|error| Error::Config(error.to_string()))?
         };
         config.connect_timeout = Some(ANSWER);
         config.read_timeout = Some(ANSWER);
@@ -63,7 +63,7 @@ impl Kube {
         config.default_retry = false;
         let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| Error::Config(error.into()))?;
+        let client = Client::try_from(config).map_err(|error| Error::Config(error.to_string()))?;
         // Later requests are tried again for minutes; a wrong context is told at once.
         client.apiserver_version().await.map_err(|error| Error::request(format!("reach {server}"), error))?;
         Ok(Self::new(client, namespace))

@@ -7,9 +7,9 @@ use super::{ClusterFault, Missing, Place};
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No kubeconfig, and not in a pod.
-    #[error("failed to find a way to a cluster")]
-    Config(#[source] Box<dyn StdError + Send + Sync>),
+    /// No kubeconfig, and not in a pod. The text has all causes: kept as sources they would be told twice.
+    #[error("failed to find a way to a cluster: {0}")]
+    Config(String),
     /// A request.
     #[error("failed to {what}")]
     Request {
@@ -87,10 +87,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// A request failed. Of an answer of the API server only its own words are told.
+    /// A request failed. Of an answer of the API server only its own words are told, and of a connection only its own.
     pub fn request(what: impl Into<String>, error: kube::Error) -> Self {
         let source: Box<dyn StdError + Send + Sync> = match error {
             kube::Error::Api(status) => status,
+            kube::Error::Service(error) => error,
             other => Box::new(other),
         };
         Self::Request { what: what.into(), source }
