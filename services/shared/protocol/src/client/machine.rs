@@ -317,8 +317,12 @@ impl Machine {
                 }
             }
             Some(frame @ (Frame::Set(_) | Frame::Beat(_))) => {
-                if let Some(peer) = candidate.peer.clone() {
-                    let conn = candidate.conn;
+                let (conn, Some(peer)) = (candidate.conn, candidate.peer.clone()) else { return };
+                // Since its hello the current connection may have told of a later timeline.
+                if self.values.is_past(&peer.history) {
+                    effects.closes.push(conn);
+                    self.fail(now, conn, None);
+                } else {
                     self.switch(now, Current { conn, peer, heard_at: now.ms }, effects);
                     self.frame_of_current(now, conn, Some(frame), effects);
                 }
