@@ -5,6 +5,8 @@
 mod client;
 mod connection;
 mod database;
+#[path = "../common/memory.rs"]
+mod memory;
 mod replica;
 mod step;
 mod world;
