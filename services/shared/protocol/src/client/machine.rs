@@ -68,7 +68,8 @@ struct Current {
 impl Current {
     /// When its silence counts as a loss: 2.5 beats after the last frame.
     fn silent_at(&self) -> u64 {
-        self.heard_at + self.peer.beat_ms * 5 / 2
+        // Whatever number the server told.
+        self.heard_at.saturating_add(self.peer.beat_ms.saturating_mul(5) / 2)
     }
 }
 
