@@ -10,6 +10,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEBUG := $(TARGET_DIR)/debug
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 EMBEDDED := services/tidemark/embedded-postgres
+FUZZ_SECONDS ?= 60
+CARGO_FUZZ := 0.13.2
 say = @printf '\033[1m%s\033[0m\n'
 
 # The cluster. Every image can be another one: make deploy POSTGRES_IMAGE=postgres:15
@@ -30,7 +32,7 @@ CLUSTER := k8s/dev/cluster
 KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
-.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench deny outdated clean
+.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-program test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
@@ -69,6 +71,11 @@ bench: need-rust need-postgres services ## the figures of docs/performance.md, a
 	@cargo bench --locked -p store -p dashboard --no-run
 	@cargo build --locked --release -p metric-generator
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push --bench servers
+
+fuzz: need-rust ## what reads foreign bytes, under libFuzzer, each for FUZZ_SECONDS (60)
+	@command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler. Debian: apt-get install build-essential; macOS: xcode-select --install'; exit 1; }
+	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: installing it'; cargo install cargo-fuzz --locked --version $(CARGO_FUZZ); }
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run
 
 cluster: ## a Kubernetes cluster of three nodes on this machine (docker, kind)
 	@$(CLUSTER) create
