@@ -10,6 +10,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEBUG := $(TARGET_DIR)/debug
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 EMBEDDED := services/tidemark/embedded-postgres
+FUZZ_SECONDS ?= 60
+CARGO_FUZZ := 0.13.2
 say = @printf '\033[1m%s\033[0m\n'
 
 # The cluster. Every image can be another one: make deploy POSTGRES_IMAGE=postgres:15
@@ -32,7 +34,7 @@ CLUSTER := k8s/dev/cluster
 KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
-.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill deny outdated clean
+.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-browser page services
 
@@ -85,6 +87,11 @@ drill: need-rust need-postgres ## what 1,000 clients notice of faults on this ma
 		$(DRILL) --faults rolling --dashboards $$dashboards --json .tidemark/drill/rolling-$$dashboards.json \
 			--budget blackout-max=0ms,moves-max=1,closed=0 || broken=1; \
 	done; exit $$broken
+
+fuzz: need-rust ## what reads foreign bytes, under libFuzzer, each for FUZZ_SECONDS (60)
+	@command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler. Debian: apt-get install build-essential; macOS: xcode-select --install'; exit 1; }
+	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: installing it'; cargo install cargo-fuzz --locked --version $(CARGO_FUZZ); }
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run
 
 cluster: ## a Kubernetes cluster of three nodes on this machine (docker, kind)
 	@$(CLUSTER) create

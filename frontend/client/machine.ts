@@ -230,17 +230,18 @@ export class Machine {
   }
 
   #frameOfCandidate(candidate: Candidate, frame: Frame, now: number, random: number, effects: Effects): void {
-    const { conn, peer } = candidate;
-    if (frame?.type === "hello") {
-      const told = peerOf(frame);
-      if (this.values.isPast(told.history)) {
-        effects.closes.push(conn);
-        this.#rounds.fail(now, random, conn, null);
-      } else {
-        candidate.deadline = now + ANSWER;
-        candidate.peer = told;
-      }
-    } else if (peer && (frame?.type === "set" || frame?.type === "beat")) {
+    const { conn } = candidate;
+    const isHello = frame?.type === "hello";
+    const peer = isHello ? peerOf(frame) : candidate.peer;
+    if (!peer || !(isHello || frame?.type === "set" || frame?.type === "beat")) return;
+    // Asked again after the hello: the current connection may have told of a later timeline since.
+    if (this.values.isPast(peer.history)) {
+      effects.closes.push(conn);
+      this.#rounds.fail(now, random, conn, null);
+    } else if (isHello) {
+      candidate.deadline = now + ANSWER;
+      candidate.peer = peer;
+    } else {
       const current = { conn, peer, heardAt: now };
       this.#switch(current, now, effects);
       this.#frameOfCurrent(current, frame, now, random, effects);

@@ -12,13 +12,13 @@ use axum::{
 use bytes::Bytes;
 use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
-use protocol::{Cursor, Feeds, PROTOCOL, close};
+use protocol::{Cursor, Feeds, FeedsError, PROTOCOL, close};
 use runtime::Tasks;
 use serde_json::json;
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
-    db_updater::{DbUpdater, Visit},
+    db_updater::{DbUpdater, Visit, VisitError},
     hub::Refusal,
     metrics::Handshake,
     origin::AllowedOrigins,
@@ -42,12 +42,36 @@ pub struct Gateway {
     pub open: watch::Sender<usize>,
 }
 
+/// The query of a handshake, percent-decoded. Whatever else stands in it is ignored.
 #[derive(Debug, serde::Deserialize)]
-struct Params {
+pub struct Params {
     feeds: Option<String>,
     since: Option<String>,
     visit: Option<String>,
     n: Option<String>,
+}
+
+impl Params {
+    /// What the client wants.
+    ///
+    /// # Errors
+    /// [`FeedsError`], fit to be shown to the user.
+    pub fn feeds(&self) -> Result<Feeds, FeedsError> {
+        Feeds::parse(self.feeds.as_deref().unwrap_or_default())
+    }
+
+    /// Where the client stands. What cannot be read is no cursor.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.since.as_deref()?.parse().ok()
+    }
+
+    /// Which visit the client is.
+    ///
+    /// # Errors
+    /// [`VisitError`] if it is malformed.
+    pub fn visit(&self) -> Result<Option<Visit>, VisitError> {
+        Visit::parse(self.visit.as_deref(), self.n.as_deref())
+    }
 }
 
 /// What to do with a client whose upgrade is accepted.
@@ -87,7 +111,7 @@ async fn connect(
         }
     }
     // Only a program that makes its own query gets this wrong, and a program can read the answer.
-    let visit = match query.as_ref().map(|Query(params)| Visit::parse(params.visit.as_deref(), params.n.as_deref())) {
+    let visit = match query.as_ref().map(|Query(params)| params.visit()) {
         Ok(Err(malformed)) => {
             metrics.handshake(Handshake::Query);
             return error(StatusCode::BAD_REQUEST, "bad_visit", &malformed.to_string());
@@ -132,12 +156,12 @@ impl Gateway {
         }
         let bad_query = |reason: String| Admission::Close(Handshake::Query, close::POLICY, reason);
         let Ok(Query(params)) = query else { return bad_query("query: cannot be read".to_owned()) };
-        let feeds = match Feeds::parse(params.feeds.as_deref().unwrap_or_default()) {
+        let feeds = match params.feeds() {
             Ok(feeds) => feeds,
             Err(error) => return bad_query(error.to_string()),
         };
         match self.context.hub.admit(&feeds) {
-            Ok(()) => Admission::Serve(Arc::new(feeds), params.since.and_then(|since| since.parse().ok()), visit),
+            Ok(()) => Admission::Serve(Arc::new(feeds), params.cursor(), visit),
             Err(Refusal::UnknownFeed(feed)) => bad_query(format!("feeds: there is no feed {feed}")),
             Err(Refusal::NotReady) => {
                 Admission::Close(Handshake::NotReady, close::TRY_LATER, close::retry_reason(RETRY_MS))

@@ -199,17 +199,14 @@ impl Session<'_> {
         }
     }
 
-    /// Sends `hello` and the first values. A client that knows more than this replica makes it read the database first.
+    /// Sends `hello` and the first values.
     async fn greet(&mut self, cursor: Option<Cursor>) -> Result<Position, End> {
         let Context { hub, reader, .. } = self.context;
-        let mut verified = false;
-        if cursor.as_ref().is_some_and(|cursor| hub.is_behind(cursor))
-            && let Ok(Ok(reading)) = timeout(REREAD, reader.reread()).await
-        {
-            hub.update(|items| items.apply(stream_processor::snapshot(&reading)));
-            verified = true;
-        }
-        let greeting = hub.greet(&self.feeds, cursor.as_ref(), verified);
+        let reread = async {
+            let reading = timeout(REREAD, reader.reread()).await.ok()?.ok()?;
+            Some(stream_processor::snapshot(&reading))
+        };
+        let greeting = hub.answer(&self.feeds, cursor.as_ref(), reread).await;
         self.send(&greeting.hello, Kind::Hello).await?;
         self.send(&greeting.first, Kind::First).await?;
         Ok(greeting.position)

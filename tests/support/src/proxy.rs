@@ -30,6 +30,7 @@ enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
+    target: Arc<watch::Sender<SocketAddr>>,
     fault: Arc<watch::Sender<Fault>>,
     accepted: Arc<AtomicUsize>,
     token: CancellationToken,
@@ -43,11 +44,12 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
+        let target = Arc::new(watch::channel(target).0);
         let fault = Arc::new(watch::channel(Fault::None).0);
         let (accepted, token) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        let accepting = accept(listener, addr, target, fault.clone(), accepted.clone(), token.clone());
+        let accepting = accept(listener, addr, target.clone(), fault.clone(), accepted.clone(), token.clone());
         tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
-        Ok(Self { addr, fault, accepted, token })
+        Ok(Self { addr, target, fault, accepted, token })
     }
 
     /// Where the proxy listens.
@@ -60,6 +62,11 @@ impl Proxy {
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Resets all connections; new ones lead to this target, as after a failover.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Resets all connections and refuses new ones.
@@ -92,7 +99,7 @@ impl Drop for Proxy {
 async fn accept(
     listener: TcpListener,
     addr: SocketAddr,
-    target: SocketAddr,
+    target: Arc<watch::Sender<SocketAddr>>,
     fault: Arc<watch::Sender<Fault>>,
     accepted: Arc<AtomicUsize>,
     token: CancellationToken,
@@ -117,7 +124,7 @@ async fn accept(
             changed = faults.changed() => if changed.is_err() { return },
             incoming = open.accept() => if let Ok((client, _)) = incoming {
                 accepted.fetch_add(1, Ordering::Relaxed);
-                let forwarding = forward(client, target, fault.subscribe());
+                let forwarding = forward(client, target.subscribe(), fault.subscribe());
                 connections.spawn(token.clone().run_until_cancelled_owned(forwarding));
             },
         }
@@ -132,11 +139,12 @@ fn listen_again(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn forward(mut client: TcpStream, target: SocketAddr, mut faults: watch::Receiver<Fault>) {
+async fn forward(mut client: TcpStream, mut target: watch::Receiver<SocketAddr>, mut faults: watch::Receiver<Fault>) {
     if faults.wait_for(|fault| *fault != Fault::Frozen).await.is_err() {
         return;
     }
-    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    let addr = *target.borrow_and_update();
+    let Ok(mut server) = TcpStream::connect(addr).await else { return };
     // Latency is measured through this proxy.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
@@ -144,6 +152,7 @@ async fn forward(mut client: TcpStream, target: SocketAddr, mut faults: watch::R
         () = copy(from_client, to_server, faults.clone()) => false,
         () = copy(from_server, to_client, faults.clone()) => false,
         cut = faults.wait_for(|fault| *fault == Fault::Cut) => cut.is_ok(),
+        led_elsewhere = target.changed() => led_elsewhere.is_ok(),
     };
     if cut {
         // Closing with a linger of zero sends a reset instead of a polite end.

@@ -119,7 +119,7 @@ impl Hub {
     }
 
     /// Whether a client knows more than this replica: then the database has to be read before it is answered.
-    pub fn is_behind(&self, cursor: &Cursor) -> bool {
+    fn is_behind(&self, cursor: &Cursor) -> bool {
         self.lock().items.is_behind(cursor)
     }
 
@@ -136,14 +136,35 @@ impl Hub {
         }
     }
 
+    /// The first two frames for a client. If it knows more than this replica, the database is read before: `reread` gives that reading, or
+    /// nothing if there was none in time.
+    pub async fn answer(
+        &self,
+        feeds: &Feeds,
+        cursor: Option<&Cursor>,
+        reread: impl Future<Output = Option<Snapshot>>,
+    ) -> Greeting {
+        let reading = match cursor {
+            Some(cursor) if self.is_behind(cursor) => reread.await,
+            _ => None,
+        };
+        let verified = reading.is_some();
+        if let Some(reading) = reading {
+            self.update(|items| items.apply(reading));
+        }
+        self.greet(feeds, cursor, verified)
+    }
+
     /// The first two frames for a client. `verified`: the database was read after the cursor came, so a cursor that is still ahead must be forgotten.
     pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool) -> Greeting {
         let state = self.lock();
         let items = &state.items;
         let resumed = cursor.is_some_and(|cursor| Some(&cursor.history) == items.history());
-        let reset = cursor.is_some_and(|cursor| !resumed || (verified && items.is_behind(cursor)));
+        // No reset for a cursor of another history: by the time this arrives the client may have got to ours on its old connection, and further.
+        // It compares the histories itself.
+        let reset = resumed && verified && cursor.is_some_and(|cursor| items.is_behind(cursor));
         let news = match cursor {
-            Some(cursor) if !reset => items.beyond(feeds, cursor),
+            Some(cursor) if resumed && !reset => items.beyond(feeds, cursor),
             _ => items.since(feeds, 0),
         };
         let first = if news.is_empty() { self.beat_frame(items, feeds) } else { set_frame(items, feeds, news, reset) };
@@ -237,114 +258,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::History;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn hub(version: u64) -> Hub {
-        let hub = Hub::new("r1".into(), Duration::from_secs(5));
-        read(&hub, 1, version);
-        hub
-    }
-
-    fn read(hub: &Hub, timeline: u32, version: u64) {
-        let history = History { store: "s".into(), timeline };
-        let value = json!({ "count": version });
-        let values = vec![Scalar { feed: "texts".to_owned(), version, value, changed: None }];
-        hub.update(|items| items.apply(Snapshot { history, at: Instant::now(), values }));
-    }
-
-    fn texts() -> Arc<Feeds> {
-        Arc::new(Feeds::parse("texts").unwrap())
-    }
-
-    /// The JSON of unmasked text frames.
-    fn frames(mut bytes: &[u8]) -> Vec<Value> {
-        let mut frames = Vec::new();
-        while !bytes.is_empty() {
-            assert_eq!(bytes[0], 0x81);
-            let (length, head) = match bytes[1] {
-                126 => (usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), 4),
-                short => (usize::from(short), 2),
-            };
-            frames.push(serde_json::from_slice(&bytes[head..head + length]).unwrap());
-            bytes = &bytes[head + length..];
-        }
-        frames
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_frame_is_shared_by_all_sessions_until_it_is_a_second_old() {
-        let hub = hub(1);
-        let feeds = texts();
-        let start = hub.greet(&feeds, None, false).position;
-        read(&hub, 1, 2);
-        let frame = |mut position| hub.news(&feeds, &mut position).unwrap().frame;
-        assert_eq!(frame(start).as_ptr(), frame(start).as_ptr());
-        let first = frame(start);
-        tokio::time::advance(Duration::from_millis(1_500)).await;
-        assert_ne!(first.as_ptr(), frame(start).as_ptr());
-        assert_eq!(frames(&frame(start))[0]["ageMs"]["texts"], 1_500);
-        let mut position = start;
-        assert!(hub.news(&feeds, &mut position).is_some());
-        assert!(hub.news(&feeds, &mut position).is_none(), "told once");
-    }
-
-    #[tokio::test]
-    async fn a_cursor_that_covers_all_is_answered_with_a_beat() {
-        let hub = hub(7);
-        let cursor: Cursor = "s.1~texts.7".parse().unwrap();
-        let greeting = hub.greet(&texts(), Some(&cursor), false);
-        assert_eq!(frames(&greeting.hello)[0]["resumed"], true);
-        assert_eq!(frames(&greeting.first)[0]["type"], "beat");
-        let older: Cursor = "s.1~texts.6".parse().unwrap();
-        let set = &frames(&hub.greet(&texts(), Some(&older), false).first)[0];
-        assert_eq!((&set["type"], &set["items"][0]["version"], set.get("reset")), (&json!("set"), &json!(7), None));
-        assert_eq!(set["cursor"], "s.1~texts.7");
-    }
-
-    #[tokio::test]
-    async fn a_cursor_ahead_of_the_database_is_reset_only_when_that_was_verified() {
-        let hub = hub(7);
-        let ahead: Cursor = "s.1~texts.9".parse().unwrap();
-        assert!(hub.is_behind(&ahead));
-        assert_eq!(frames(&hub.greet(&texts(), Some(&ahead), false).first)[0]["type"], "beat");
-        let set = &frames(&hub.greet(&texts(), Some(&ahead), true).first)[0];
-        assert_eq!((&set["reset"], &set["items"][0]["version"]), (&json!(true), &json!(7)));
-    }
-
-    #[tokio::test]
-    async fn another_history_is_told_with_a_hello_and_a_reset() {
-        let hub = hub(7);
-        let mut position = hub.greet(&texts(), None, false).position;
-        read(&hub, 2, 3);
-        let told = frames(&hub.news(&texts(), &mut position).unwrap().frame);
-        assert_eq!((&told[0]["type"], &told[0]["timeline"]), (&json!("hello"), &json!(2)));
-        assert_eq!((&told[1]["reset"], &told[1]["items"][0]["version"]), (&json!(true), &json!(3)));
-    }
-
-    #[tokio::test]
-    async fn sessions_are_woken_by_changes_and_by_the_state_of_the_database_only() {
-        let hub = hub(7);
-        let mut pulse = hub.subscribe();
-        pulse.mark_unchanged();
-        read(&hub, 1, 7);
-        assert!(!pulse.has_changed().unwrap(), "a reading without news wakes nobody");
-        hub.update(|items| items.set_database(Database::Down));
-        assert!(pulse.has_changed().unwrap());
-        pulse.mark_unchanged();
-        read(&hub, 1, 8);
-        assert!(pulse.has_changed().unwrap());
-        assert_eq!(pulse.borrow().database, Database::Up);
-    }
-
-    #[tokio::test]
-    async fn an_unknown_feed_and_an_empty_hub_are_refused() {
-        let empty = Hub::new("r1".into(), Duration::from_secs(5));
-        assert_eq!(empty.admit(&texts()), Err(Refusal::NotReady));
-        let unknown = Feeds::parse("texts,nothing").unwrap();
-        assert_eq!(hub(1).admit(&unknown), Err(Refusal::UnknownFeed("nothing".into())));
-    }
-}
+mod tests;

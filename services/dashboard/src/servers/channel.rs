@@ -21,18 +21,33 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is posted.
 #[derive(Debug)]
-pub(super) enum Post {
+pub enum Post {
     /// These servers exist.
-    Listed { servers: BTreeSet<String>, at: Instant },
+    Listed {
+        /// All of them.
+        servers: BTreeSet<String>,
+        /// When that was true.
+        at: Instant,
+    },
     /// The list could not be read.
-    NotListed { reason: String },
+    NotListed {
+        /// Why.
+        reason: String,
+    },
     /// A worker had its turn: with a new sample, or without one.
-    Asked { server: String, sample: Option<Sample>, at: Instant },
+    Asked {
+        /// Its server.
+        server: String,
+        /// The sample.
+        sample: Option<Sample>,
+        /// When it was the latest.
+        at: Instant,
+    },
 }
 
 /// Which servers exist, and which of them have not had their turn.
 #[derive(Debug, Default)]
-struct Servers {
+pub struct Servers {
     /// `None` before the first list.
     listed: Option<BTreeSet<String>>,
     /// Of the first list. The feed is complete when there are none left.
@@ -42,7 +57,8 @@ struct Servers {
 }
 
 impl Servers {
-    fn take(&mut self, post: Post, items: &mut Items) {
+    /// Takes what was posted, and brings into the feed what follows from it.
+    pub fn take(&mut self, post: Post, items: &mut Items) {
         match post {
             Post::NotListed { reason } => self.failure = Some(reason),
             Post::Listed { servers, at } => {

@@ -3,7 +3,7 @@
 //! The way of a value: [`workers`] keeps one [`worker`] per server that the generator lists; each asks for its server's latest [`sample`] every second
 //! and posts it to the [`channel`], which brings them into the hub, four times a second at most.
 
-mod channel;
+pub mod channel;
 mod generator;
 mod metrics;
 mod sample;
@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use generator::{GeneratorUrl, UrlError};
 pub use metrics::ServerMetrics;
+pub use sample::Sample;
 
 use crate::hub::Hub;
 use generator::Generator;

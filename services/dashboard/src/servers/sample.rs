@@ -40,7 +40,7 @@ impl From<serde_json::Error> for Rubbish {
 
 /// The latest sample of a server.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sample {
+pub struct Sample {
     /// The second in which it was taken, since 1970.
     pub version: u64,
     /// What clients see.

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 pub mod collector;
+pub mod follower;
+pub mod memory;
 pub mod process;
+pub mod standby;
 
 use std::{net::SocketAddr, time::Duration};
 

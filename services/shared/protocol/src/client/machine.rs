@@ -68,7 +68,8 @@ struct Current {
 impl Current {
     /// When its silence counts as a loss: 2.5 beats after the last frame.
     fn silent_at(&self) -> u64 {
-        self.heard_at + self.peer.beat_ms * 5 / 2
+        // Whatever number the server told.
+        self.heard_at.saturating_add(self.peer.beat_ms.saturating_mul(5) / 2)
     }
 }
 
@@ -317,8 +318,12 @@ impl Machine {
                 }
             }
             Some(frame @ (Frame::Set(_) | Frame::Beat(_))) => {
-                if let Some(peer) = candidate.peer.clone() {
-                    let conn = candidate.conn;
+                let (conn, Some(peer)) = (candidate.conn, candidate.peer.clone()) else { return };
+                // Since its hello the current connection may have told of a later timeline.
+                if self.values.is_past(&peer.history) {
+                    effects.closes.push(conn);
+                    self.fail(now, conn, None);
+                } else {
                     self.switch(now, Current { conn, peer, heard_at: now.ms }, effects);
                     self.frame_of_current(now, conn, Some(frame), effects);
                 }
