@@ -5,6 +5,7 @@
 pub mod client;
 pub mod close;
 mod cursor;
+pub mod events;
 mod feeds;
 mod frame;
 

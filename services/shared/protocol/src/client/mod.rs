@@ -2,6 +2,7 @@
 //! `tests/vectors/` the cases; `frontend/client` is its twin.
 
 mod machine;
+mod rounds;
 mod values;
 
 pub use machine::{Machine, Status};
@@ -17,9 +18,35 @@ pub const BACKOFF_BASE_MS: u64 = 250;
 pub const BACKOFF_CAP_MS: u64 = 10_000;
 /// How long a connection must have lived before earlier failures are forgotten, ms.
 pub const STABLE_MS: u64 = 10_000;
+/// So many WebSockets that failed in a row are a way that lets none through: then SSE is used. One may be a replica that dies, two a race for it.
+pub const FALLBACK: u32 = 3;
+/// Longest time on SSE before a WebSocket is probed for the first time, ms. Replicas that restarted are back by then, so a client that fell back for
+/// their sake returns; behind a proxy that refuses WebSockets it costs one request.
+pub const PROBE_FIRST_MS: u64 = 15_000;
+/// Longest time between later probes, ms: a request a minute is nothing beside the frames.
+pub const PROBE_MS: u64 = 60_000;
 
 /// Number of a connection, from 1 upwards for the life of a machine.
 pub type Conn = u32;
+
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket, `/ws`.
+    WebSocket,
+    /// Server-sent events, `/events`.
+    Sse,
+}
+
+impl Transport {
+    /// The word of the protocol.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "ws",
+            Self::Sse => "sse",
+        }
+    }
+}
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +86,8 @@ pub enum Effect {
         conn: Conn,
         /// The cursor to send.
         since: Option<String>,
+        /// What shall carry it.
+        transport: Transport,
     },
     /// Close it with 1000; nothing of it counts any more.
     Close {
