@@ -1,6 +1,6 @@
 //! The hub: one shared state that readings flow into and sessions read from. It knows no socket and no SQL.
 //!
-//! A frame is encoded once per (position, set of feeds) and shared by all sessions, as the bytes that go to the socket.
+//! A frame is encoded once per (position, set of feeds, transport) and shared by all sessions, as the bytes that go to the socket.
 
 mod items;
 
@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set};
+use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set, Transport};
 use tokio::{sync::watch, time::Instant};
 
 pub use self::items::{Gauge, Items, News, Position, Scalar, Snapshot};
@@ -64,6 +64,7 @@ pub struct Update {
 }
 
 struct Shared {
+    transport: Transport,
     encoded_at: Instant,
     update: Update,
 }
@@ -137,7 +138,7 @@ impl Hub {
     }
 
     /// The first two frames for a client. `verified`: the database was read after the cursor came, so a cursor that is still ahead must be forgotten.
-    pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool) -> Greeting {
+    pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool, transport: Transport) -> Greeting {
         let state = self.lock();
         let items = &state.items;
         let resumed = cursor.is_some_and(|cursor| Some(&cursor.history) == items.history());
@@ -147,24 +148,24 @@ impl Hub {
             _ => items.since(feeds, 0),
         };
         let first = if news.is_empty() { self.beat_frame(items, feeds) } else { set_frame(items, feeds, news, reset) };
-        Greeting { hello: self.hello_frame(items, resumed), first: wire::text(&first), position: items.position() }
+        let hello = wire::frame(&self.hello_frame(items, resumed), transport);
+        Greeting { hello, first: wire::frame(&first, transport), position: items.position() }
     }
 
     /// What the session has not sent yet, and moves its position. `None`: nothing for its feeds.
-    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position) -> Option<Update> {
+    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position, transport: Transport) -> Option<Update> {
         let mut state = self.lock();
         let state = &mut *state;
         let (from, now) = (std::mem::replace(position, state.items.position()), Instant::now());
         if from.epoch != position.epoch {
             let set = set_frame(&state.items, feeds, state.items.since(feeds, 0), true);
-            let mut both = self.hello_frame(&state.items, false).to_vec();
-            both.extend_from_slice(&wire::text(&set));
+            let both = [self.hello_frame(&state.items, false), set].map(|frame| wire::frame(&frame, transport));
             // Another past of the database is no news of this one.
-            return Some(Update { frame: both.into(), changed: None, ticks: position.tick..=position.tick });
+            return Some(Update { frame: both.concat().into(), changed: None, ticks: position.tick..=position.tick });
         }
         let frames = state.shared.entry(Arc::clone(feeds)).or_default();
-        let fits = |shared: &&Shared| *shared.update.ticks.start() == from.tick && now - shared.encoded_at < STALE;
-        if let Some(shared) = frames.iter().find(fits) {
+        let is_same = |shared: &Shared| *shared.update.ticks.start() == from.tick && shared.transport == transport;
+        if let Some(shared) = frames.iter().find(|shared| is_same(shared) && now - shared.encoded_at < STALE) {
             return Some(shared.update.clone());
         }
         let news = state.items.since(feeds, from.tick);
@@ -172,9 +173,10 @@ impl Hub {
             return None;
         }
         let (changed, ticks) = (news.changed, from.tick..=position.tick);
-        let update = Update { frame: wire::text(&set_frame(&state.items, feeds, news, false)), changed, ticks };
-        frames.retain(|shared| *shared.update.ticks.start() != from.tick);
-        frames.push(Shared { encoded_at: now, update: update.clone() });
+        let frame = wire::frame(&set_frame(&state.items, feeds, news, false), transport);
+        let update = Update { frame, changed, ticks };
+        frames.retain(|shared| !is_same(shared));
+        frames.push(Shared { transport, encoded_at: now, update: update.clone() });
         state.shared_count += 1;
         if state.shared_count > MAX_SHARED {
             state.shared.clear();
@@ -189,18 +191,18 @@ impl Hub {
     }
 
     /// A sign of life with the ages of now.
-    pub fn beat(&self, feeds: &Feeds) -> Bytes {
-        wire::text(&self.beat_frame(&self.lock().items, feeds))
+    pub fn beat(&self, feeds: &Feeds, transport: Transport) -> Bytes {
+        wire::frame(&self.beat_frame(&self.lock().items, feeds), transport)
     }
 
     fn beat_frame(&self, items: &Items, feeds: &Feeds) -> Frame {
         Frame::Beat(Beat { age_ms: age_ms(items, feeds), database: items.database() })
     }
 
-    fn hello_frame(&self, items: &Items, resumed: bool) -> Bytes {
+    fn hello_frame(&self, items: &Items, resumed: bool) -> Frame {
         let (store, timeline) =
             items.history().map_or((String::new(), 0), |history| (history.store.clone(), history.timeline));
-        wire::text(&Frame::Hello(Hello {
+        Frame::Hello(Hello {
             protocol: PROTOCOL.to_owned(),
             replica: self.replica.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -208,7 +210,7 @@ impl Hub {
             timeline,
             beat_ms: millis(self.beat),
             resumed,
-        }))
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -242,6 +244,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    const WS: Transport = Transport::WebSocket;
 
     fn hub(version: u64) -> Hub {
         let hub = Hub::new("r1".into(), Duration::from_secs(5));
@@ -279,28 +283,43 @@ mod tests {
     async fn one_frame_is_shared_by_all_sessions_until_it_is_a_second_old() {
         let hub = hub(1);
         let feeds = texts();
-        let start = hub.greet(&feeds, None, false).position;
+        let start = hub.greet(&feeds, None, false, WS).position;
         read(&hub, 1, 2);
-        let frame = |mut position| hub.news(&feeds, &mut position).unwrap().frame;
+        let frame = |mut position| hub.news(&feeds, &mut position, WS).unwrap().frame;
         assert_eq!(frame(start).as_ptr(), frame(start).as_ptr());
         let first = frame(start);
         tokio::time::advance(Duration::from_millis(1_500)).await;
         assert_ne!(first.as_ptr(), frame(start).as_ptr());
         assert_eq!(frames(&frame(start))[0]["ageMs"]["texts"], 1_500);
         let mut position = start;
-        assert!(hub.news(&feeds, &mut position).is_some());
-        assert!(hub.news(&feeds, &mut position).is_none(), "told once");
+        assert!(hub.news(&feeds, &mut position, WS).is_some());
+        assert!(hub.news(&feeds, &mut position, WS).is_none(), "told once");
+    }
+
+    #[tokio::test]
+    async fn each_transport_has_its_own_bytes_of_the_same_frame() {
+        let hub = hub(1);
+        let feeds = texts();
+        let start = hub.greet(&feeds, None, false, WS).position;
+        read(&hub, 1, 2);
+        let frame = |mut position, transport| hub.news(&feeds, &mut position, transport).unwrap().frame;
+        let (socket, events) = (frame(start, WS), frame(start, Transport::Sse));
+        let text = String::from_utf8(events.to_vec()).unwrap();
+        let data = text.strip_prefix("event: set\nid: s.1~texts.2\ndata: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        assert_eq!(serde_json::from_str::<Value>(data.unwrap()).unwrap(), frames(&socket)[0]);
+        assert_eq!(socket.as_ptr(), frame(start, WS).as_ptr(), "one does not push the other out");
+        assert_eq!(events.as_ptr(), frame(start, Transport::Sse).as_ptr());
     }
 
     #[tokio::test]
     async fn a_cursor_that_covers_all_is_answered_with_a_beat() {
         let hub = hub(7);
         let cursor: Cursor = "s.1~texts.7".parse().unwrap();
-        let greeting = hub.greet(&texts(), Some(&cursor), false);
+        let greeting = hub.greet(&texts(), Some(&cursor), false, WS);
         assert_eq!(frames(&greeting.hello)[0]["resumed"], true);
         assert_eq!(frames(&greeting.first)[0]["type"], "beat");
         let older: Cursor = "s.1~texts.6".parse().unwrap();
-        let set = &frames(&hub.greet(&texts(), Some(&older), false).first)[0];
+        let set = &frames(&hub.greet(&texts(), Some(&older), false, WS).first)[0];
         assert_eq!((&set["type"], &set["items"][0]["version"], set.get("reset")), (&json!("set"), &json!(7), None));
         assert_eq!(set["cursor"], "s.1~texts.7");
     }
@@ -310,17 +329,17 @@ mod tests {
         let hub = hub(7);
         let ahead: Cursor = "s.1~texts.9".parse().unwrap();
         assert!(hub.is_behind(&ahead));
-        assert_eq!(frames(&hub.greet(&texts(), Some(&ahead), false).first)[0]["type"], "beat");
-        let set = &frames(&hub.greet(&texts(), Some(&ahead), true).first)[0];
+        assert_eq!(frames(&hub.greet(&texts(), Some(&ahead), false, WS).first)[0]["type"], "beat");
+        let set = &frames(&hub.greet(&texts(), Some(&ahead), true, WS).first)[0];
         assert_eq!((&set["reset"], &set["items"][0]["version"]), (&json!(true), &json!(7)));
     }
 
     #[tokio::test]
     async fn another_history_is_told_with_a_hello_and_a_reset() {
         let hub = hub(7);
-        let mut position = hub.greet(&texts(), None, false).position;
+        let mut position = hub.greet(&texts(), None, false, WS).position;
         read(&hub, 2, 3);
-        let told = frames(&hub.news(&texts(), &mut position).unwrap().frame);
+        let told = frames(&hub.news(&texts(), &mut position, WS).unwrap().frame);
         assert_eq!((&told[0]["type"], &told[0]["timeline"]), (&json!("hello"), &json!(2)));
         assert_eq!((&told[1]["reset"], &told[1]["items"][0]["version"]), (&json!(true), &json!(3)));
     }

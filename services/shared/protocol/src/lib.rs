@@ -8,10 +8,12 @@ mod cursor;
 pub mod events;
 mod feeds;
 mod frame;
+mod transport;
 
 pub use cursor::{Cursor, CursorError, History, MAX_CURSOR_BYTES};
 pub use feeds::{Feeds, FeedsError, is_feed_name};
 pub use frame::{Beat, Database, Frame, Hello, Item, Move, Set};
+pub use transport::Transport;
 
 /// The WebSocket sub-protocol, and the `protocol` of a `hello`.
 pub const PROTOCOL: &str = "tidemark.v1";

@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use protocol::{
-    Frame,
-    client::{Conn, Effect, Event, Machine, Transport},
+    Frame, Transport,
+    client::{Conn, Effect, Event, Machine},
 };
 use serde_json::{Map, Value, json};
 

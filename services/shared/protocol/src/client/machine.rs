@@ -1,10 +1,10 @@
 //! Connections: the current one, its candidates, and the change from one to the other.
 
 use super::{
-    ANSWER_MS, Conn, Effect, Event, STABLE_MS, Transport, Values,
+    ANSWER_MS, Conn, Effect, Event, STABLE_MS, Values,
     rounds::{Candidate, Failure, Now, Peer, Rounds},
 };
-use crate::{Frame, close};
+use crate::{Frame, Transport, close};
 
 /// What a page shows of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

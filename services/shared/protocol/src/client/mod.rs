@@ -8,7 +8,7 @@ mod values;
 pub use machine::{Machine, Status};
 pub use values::{Known, Values};
 
-use crate::Frame;
+use crate::{Frame, Transport};
 
 /// How long a connection attempt may take to say `hello`, and again to send its first `set` or `beat`, ms.
 pub const ANSWER_MS: u64 = 1_000;
@@ -28,25 +28,6 @@ pub const PROBE_MS: u64 = 60_000;
 
 /// Number of a connection, from 1 upwards for the life of a machine.
 pub type Conn = u32;
-
-/// What carries a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// A WebSocket, `/ws`.
-    WebSocket,
-    /// Server-sent events, `/events`.
-    Sse,
-}
-
-impl Transport {
-    /// The word of the protocol.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WebSocket => "ws",
-            Self::Sse => "sse",
-        }
-    }
-}
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq)]

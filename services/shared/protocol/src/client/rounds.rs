@@ -1,7 +1,7 @@
 //! Attempts: rounds of candidates, the waits between rounds, what carries a candidate, and the probes of a client that fell back.
 
-use super::{ANSWER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, Conn, FALLBACK, PROBE_FIRST_MS, PROBE_MS, Transport};
-use crate::{Hello, History, close};
+use super::{ANSWER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, Conn, FALLBACK, PROBE_FIRST_MS, PROBE_MS};
+use crate::{Hello, History, Transport, close};
 
 /// The time of the event, and its random number in [0, 1).
 #[derive(Debug, Clone, Copy)]
