@@ -1,4 +1,4 @@
-//! One WebSocket connection: from the first packet to the last.
+//! One WebSocket: from the first packet to the last.
 
 use std::time::Duration;
 
@@ -14,42 +14,27 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use protocol::{
     PROTOCOL,
-    client::{ANSWER_MS, Conn, Event},
+    client::{Conn, Event},
     close,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::mpsc,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    target::{Address, Tls},
-    trust::distrust,
+    MAX_FRAME, OPEN,
+    dial::{DialError, dial},
+    target::Address,
 };
-
-/// How long opening may take. The machine gives up after [`ANSWER_MS`] by itself; this only ends what it has forgotten.
-const OPEN: Duration = Duration::from_millis(2 * ANSWER_MS);
 
 /// How long the other side has to answer our close frame.
 const CLOSE: Duration = Duration::from_millis(500);
-
-/// Longest frame that is accepted, bytes: some thousand items.
-const MAX_FRAME: usize = 1024 * 1024;
 
 type Socket = WebSocket<TokioIo<Upgraded>>;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("failed to connect: {0}")]
-    Connect(#[from] std::io::Error),
-    #[error("{0}")]
-    Distrust(String),
-    #[error("failed to encrypt: {0}")]
-    Tls(#[source] std::io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("failed to speak HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("failed to make a request: {0}")]
@@ -120,17 +105,7 @@ fn closed(conn: Conn, payload: &[u8]) -> Event {
 }
 
 async fn open(address: &Address) -> Result<Socket, Error> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    let Some(Tls { trust, name }) = &address.tls else { return upgrade(stream, address).await };
-    let stream = TlsConnector::from(trust.config()).connect(name.clone(), stream).await;
-    upgrade(stream.map_err(|error| distrust(&error).map_or(Error::Tls(error), Error::Distrust))?, address).await
-}
-
-async fn upgrade(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    address: &Address,
-) -> Result<Socket, Error> {
+    let stream = dial(address).await?;
     let request = Request::get(&address.path)
         .header(HOST, &address.authority)
         .header(CONNECTION, "upgrade")
