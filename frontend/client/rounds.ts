@@ -114,12 +114,17 @@ export class Rounds {
     return delay;
   }
 
-  /** A candidate has delivered (rule 3). Gives the connections that have lost the race. */
+  /** A candidate has delivered (rules 3 and 14). Gives the connections that have to be closed. */
   won(now: number, random: number, { conn, transport }: Attempt): number[] {
-    const others = this.end().filter((other) => other !== conn);
-    if (transport === "ws") this.#socketsFailed = 0;
-    else this.probeAt = now + spread(PROBE_FIRST, random);
-    return others;
+    const others = this.candidates.filter((candidate) => candidate.conn !== conn);
+    this.end();
+    if (transport === "ws") {
+      this.#socketsFailed = 0;
+    } else {
+      this.candidates = others.filter((other) => other.transport === "ws");
+      if (this.candidates.length === 0) this.probeAt = now + spread(PROBE_FIRST, random);
+    }
+    return others.filter((other) => !this.candidates.includes(other)).map((other) => other.conn);
   }
 
   /** Ends all attempts. Gives the connections that are left. */

@@ -133,15 +133,22 @@ impl Rounds {
         delay
     }
 
-    /// Rule 3: a candidate has delivered. Gives the connections that have lost the race.
+    /// Rules 3 and 14: a candidate has delivered. Gives the connections that have to be closed.
     pub fn won(&mut self, now: Now, conn: Conn, transport: Transport) -> Vec<Conn> {
-        let mut others = self.end();
-        others.retain(|other| *other != conn);
+        let mut others = std::mem::take(&mut self.candidates);
+        others.retain(|other| other.conn != conn);
+        self.end();
         match transport {
             Transport::WebSocket => self.sockets_failed = 0,
-            Transport::Sse => self.probe_at = Some(now.ms + spread(PROBE_FIRST_MS, now)),
+            Transport::Sse => {
+                let is_socket = |other: &Candidate| other.transport == Transport::WebSocket;
+                (self.candidates, others) = others.into_iter().partition(is_socket);
+                if self.candidates.is_empty() {
+                    self.probe_at = Some(now.ms + spread(PROBE_FIRST_MS, now));
+                }
+            }
         }
-        others
+        others.into_iter().map(|other| other.conn).collect()
     }
 
     /// Ends all attempts. Gives the connections that are left.
