@@ -36,7 +36,7 @@ HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
-.PHONY: need-rust need-node need-postgres need-browser page services
+.PHONY: need-rust need-node need-postgres need-browser need-nginx page services
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -44,7 +44,7 @@ help: ## list the commands
 demo: need-rust need-node need-postgres page services ## run the whole system on this machine: http://localhost:3000
 	@exec env EMBEDDED_POSTGRES_DIR=$(EMBEDDED) $(DEBUG)/tidemark demo --port $(PORT) $(ARGS)
 
-test: need-browser test-fast test-browser ## everything that needs no cluster
+test: need-browser need-nginx test-fast test-browser ## everything that needs no cluster
 
 test-fast: lint test-rust test-frontend ## the same without a browser
 
@@ -63,7 +63,7 @@ test-frontend: frontend/node_modules ## TypeScript: unit tests and protocol vect
 	$(say) 'vitest'
 	@npm --prefix frontend test --silent
 
-test-browser: need-browser need-postgres page services tests/browser/node_modules ## real pages on the real demo
+test-browser: need-browser need-nginx need-postgres page services tests/browser/node_modules ## real pages on the real demo
 	$(say) 'Playwright'
 	@npm --prefix tests/browser run --silent check
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) TIDEMARK_BIN=$(abspath $(DEBUG)/tidemark) npm --prefix tests/browser test --silent
@@ -226,6 +226,18 @@ need-browser:
 	fi; \
 	echo 'The browser tests need Chromium or Chrome. Debian and Ubuntu: apt-get install chromium; macOS: brew install --cask chromium'; \
 	echo 'CHROMIUM=/path/to/it names another one; make test-fast leaves the browser out.'; \
+	exit 1
+
+# A proxy as many sites have one, for the test of a way that lets no WebSocket through.
+need-nginx:
+	@tests/browser/find-nginx >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'No nginx on this machine: installing the package nginx-light'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
+		tests/browser/find-nginx >/dev/null && exit 0; \
+	fi; \
+	echo 'The browser tests need nginx. Debian and Ubuntu: apt-get install nginx-light; macOS: brew install nginx'; \
+	echo 'NGINX=/path/to/it names another one; make test-fast leaves the browser out.'; \
 	exit 1
 
 page: frontend/dist/index.html

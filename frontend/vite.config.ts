@@ -10,7 +10,7 @@ export default defineConfig({
   base: "./",
   plugins: [svelte({ configFile: "../svelte.config.js" })],
   server: {
-    proxy: { "/ws": { ...board, ws: true }, "/save": board, "/all": board },
+    proxy: { "/ws": { ...board, ws: true }, "/events": board, "/save": board, "/all": board },
   },
   build: {
     outDir: "../dist",

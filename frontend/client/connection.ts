@@ -1,7 +1,9 @@
-import { CLOSE, PROTOCOL } from "./constants.js";
+import { CLOSE } from "./constants.js";
 import { browser, type Environment } from "./environment.js";
-import { parseFrame, type Database } from "./frames.js";
+import type { Database, Frame } from "./frames.js";
 import { Machine, type Event, type Handover, type Status } from "./machine.js";
+import type { Transport } from "./rounds.js";
+import { OPEN, type Link } from "./transports.js";
 import type { Known } from "./values.js";
 import type { Visit } from "./visit.js";
 
@@ -10,6 +12,8 @@ export interface Snapshot {
   readonly status: Status;
   /** Who serves, or served last; null before the first. */
   readonly replica: string | null;
+  /** What carries the values; null without a connection. */
+  readonly transport: Transport | null;
   /** Why the server refused; null if it did not. */
   readonly reason: string | null;
   readonly database: Database;
@@ -23,7 +27,7 @@ export interface Snapshot {
 
 /** Where to connect, and for what. */
 export interface ConnectionOptions {
-  /** Base address of a Tidemark server, with a slash at its end; `ws` is added, http(s) becomes ws(s). */
+  /** Base address of a Tidemark server, with a slash at its end; `ws` or `events` is added. */
   readonly server: URL | string;
   /** `feed` or `feed:key`. */
   readonly feeds: readonly string[];
@@ -36,25 +40,25 @@ export interface ConnectionOptions {
 }
 
 /**
- * Keeps values coming: owns the sockets, one timer and the page's events, and does what the {@link Machine} says. It never sends
+ * Keeps values coming: owns the connections, one timer and the page's events, and does what the {@link Machine} says. It never sends
  * a message. Nothing happens before {@link start}.
  */
 export class Connection {
   readonly #machine: Machine;
-  readonly #url: URL;
+  readonly #server: URL;
+  readonly #query: string;
   readonly #visit: Visit | null;
   readonly #environment: Environment;
-  readonly #sockets = new Map<number, WebSocket>();
+  readonly #links = new Map<number, Link>();
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   #cancelTimer: (() => void) | null = null;
   #unwatchPage: (() => void) | null = null;
 
   constructor({ server, feeds, visit = null, replaces = null, environment = browser }: ConnectionOptions) {
     this.#machine = new Machine(replaces ? replaces.#machine.values : undefined);
-    this.#url = new URL("ws", server);
-    this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
+    this.#server = new URL(server);
     // Not searchParams: it would write the commas and colons that stand in a feed list as %2C and %3A.
-    this.#url.search = `feeds=${feeds.map(encodeFeed).join(",")}`;
+    this.#query = `feeds=${feeds.map(encodeFeed).join(",")}`;
     this.#visit = visit;
     this.#environment = environment;
   }
@@ -103,7 +107,7 @@ export class Connection {
     const environment = this.#environment;
     let handover: Handover | null = null;
     for (const effect of this.#machine.step(event, environment.now(), environment.random())) {
-      if (effect.type === "open") this.#open(effect.conn, effect.since);
+      if (effect.type === "open") this.#open(effect.conn, effect.since, effect.transport);
       else if (effect.type === "close") this.#close(effect.conn);
       else if (effect.type === "handover") handover = effect;
     }
@@ -112,40 +116,40 @@ export class Connection {
     for (const listener of this.#listeners) listener(snapshot);
   }
 
-  #open(conn: number, since: string | null): void {
-    const url = new URL(this.#url);
-    if (this.#visit) url.search += `&visit=${this.#visit.id}&n=${this.#visit.next()}`;
-    if (since !== null) url.search += `&since=${encodeURIComponent(since)}`;
+  #open(conn: number, since: string | null, transport: Transport): void {
     const closed = (code: number, reason: string): void => {
-      this.#sockets.delete(conn);
+      this.#links.delete(conn);
       this.#step({ type: "closed", conn, code, reason });
     };
-    let socket: WebSocket;
+    const listener = {
+      frame: (frame: Frame): void => {
+        this.#step({ type: "frame", conn, frame });
+      },
+      closed,
+    };
     try {
-      socket = this.#environment.open(url, PROTOCOL);
+      this.#links.set(conn, OPEN[transport](this.#environment, this.#address(since, transport), listener));
     } catch (error) {
       // An address that this page may not use, as ws: on an https: page. Told later, as every other failure: a step is under way.
       queueMicrotask(() => {
         closed(CLOSE.abnormal, String(error));
       });
-      return;
     }
-    socket.onmessage = ({ data }: MessageEvent<unknown>) => {
-      this.#step({ type: "frame", conn, frame: parseFrame(data) });
-    };
-    socket.onclose = ({ code, reason }) => {
-      closed(code, reason);
-    };
-    this.#sockets.set(conn, socket);
+  }
+
+  #address(since: string | null, transport: Transport): URL {
+    const url = new URL(transport === "ws" ? "ws" : "events", this.#server);
+    // Browsers ask for a WebSocket with this scheme, and for everything else with the page's.
+    url.protocol = url.protocol.replace(/^(http|ws)/, transport === "ws" ? "ws" : "http");
+    url.search = this.#query;
+    if (this.#visit) url.search += `&visit=${this.#visit.id}&n=${this.#visit.next()}`;
+    if (since !== null) url.search += `&since=${encodeURIComponent(since)}`;
+    return url;
   }
 
   #close(conn: number): void {
-    const socket = this.#sockets.get(conn);
-    if (!socket) return;
-    this.#sockets.delete(conn);
-    socket.onmessage = null;
-    socket.onclose = null;
-    socket.close(CLOSE.done);
+    this.#links.get(conn)?.close();
+    this.#links.delete(conn);
   }
 
   #setTimer(): void {
@@ -161,9 +165,9 @@ export class Connection {
   }
 
   #snapshot(handover: Handover | null): Snapshot {
-    const { status, replica, reason, values } = this.#machine;
+    const { status, replica, transport, reason, values } = this.#machine;
     const { database, items, knownAt } = values;
-    return { status, replica, reason, database, items: new Map(items), knownAt: new Map(knownAt), handover };
+    return { status, replica, transport, reason, database, items: new Map(items), knownAt: new Map(knownAt), handover };
   }
 }
 

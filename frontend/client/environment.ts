@@ -8,6 +8,8 @@ export interface Environment {
   after(ms: number, callback: () => void): () => void;
   /** Opens a WebSocket. May throw, as the constructor does. */
   open(url: URL, protocol: string): WebSocket;
+  /** Follows a stream of events. May throw, as the constructor does. */
+  follow(url: URL): EventSource;
   /** Calls back when the page comes and goes; gives what stops that. */
   watchPage(page: PageEvents): () => void;
 }
@@ -36,6 +38,7 @@ export const browser: Environment = {
     };
   },
   open: (url, protocol) => new WebSocket(url, protocol),
+  follow: (url) => new EventSource(url),
   watchPage({ nudge, leave, comeBack }) {
     const listening = new AbortController();
     const { signal } = listening;

@@ -1,3 +1,5 @@
+import { CLOSE } from "./constants.js";
+
 /** The frames of `tidemark.v1`: one JSON object per text frame, server to client. */
 
 /** Whether the replica can read the database. Only the bad news is written. */
@@ -54,16 +56,16 @@ export interface Move {
 /** One frame, or `null`: something that is not a frame of ours and only proves life. */
 export type Frame = Hello | SetFrame | Beat | Move | null;
 
+/** What a stream says instead of a close frame. What has a wrong shape is an end without any code. */
+export function parseClose(text: unknown): { readonly code: number; readonly reason: string } {
+  const json = parseJson(text);
+  if (!isRecord(json) || !isWhole(json["code"])) return { code: CLOSE.abnormal, reason: "" };
+  return { code: json["code"], reason: typeof json["reason"] === "string" ? json["reason"] : "" };
+}
+
 /** Reads a frame. What has a wrong shape is `null`, as are types of later versions. */
 export function parseFrame(text: unknown): Frame {
-  if (typeof text !== "string") return null;
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  return readFrame(json);
+  return readFrame(parseJson(text));
 }
 
 /** {@link parseFrame} for what is JSON already. */
@@ -110,6 +112,15 @@ function readItem(json: unknown): Item | null {
 function readState({ ageMs = {}, database = "up" }: Record<string, unknown>): Pick<Beat, "ageMs" | "database"> | null {
   if (!isAges(ageMs) || (database !== "up" && database !== "down")) return null;
   return { ageMs, database };
+}
+
+function parseJson(text: unknown): unknown {
+  if (typeof text !== "string") return null;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return null;
+  }
 }
 
 function isRecord(json: unknown): json is Record<string, unknown> {

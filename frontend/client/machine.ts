@@ -1,7 +1,7 @@
 import { parseRetry } from "./backoff.js";
 import { ANSWER, CLOSE, SILENCE_BEATS, STABLE } from "./constants.js";
 import type { Frame, Hello } from "./frames.js";
-import { Rounds, type Candidate, type Peer } from "./rounds.js";
+import { GIVEN_UP, Rounds, type Attempt, type Candidate, type Failure, type Peer, type Transport } from "./rounds.js";
 import { Values } from "./values.js";
 
 /** Something happened. */
@@ -35,7 +35,7 @@ export interface Handover {
 /** What the shell has to do. */
 export type Effect =
   /** Open this connection with this cursor. */
-  | { readonly type: "open"; readonly conn: number; readonly since: string | null }
+  | { readonly type: "open"; readonly conn: number; readonly since: string | null; readonly transport: Transport }
   /** Close it with 1000; nothing of it counts any more. */
   | { readonly type: "close"; readonly conn: number }
   /** These items changed, as `feed:key`, sorted. */
@@ -46,15 +46,14 @@ export type Effect =
 export type Status = "idle" | "connecting" | "live" | "moving" | "reconnecting" | "refused";
 
 /** The connection that delivers. */
-interface Current {
-  readonly conn: number;
+interface Current extends Attempt {
   peer: Peer;
   heardAt: number;
 }
 
 /** The effects of one step, by kind, so that they leave in the promised order. */
 interface Effects {
-  opens: number[];
+  opens: Attempt[];
   closes: number[];
   items: string[];
   handover: Handover | null;
@@ -94,6 +93,11 @@ export class Machine {
     return this.#replica;
   }
 
+  /** What carries the current connection; null without one. */
+  get transport(): Transport | null {
+    return this.#current?.transport ?? null;
+  }
+
   /** Why the server refused. */
   get reason(): string | null {
     return this.#refused;
@@ -103,6 +107,7 @@ export class Machine {
   get wakeAt(): number | null {
     const times = this.#rounds.candidates.map((candidate) => candidate.deadline);
     if (this.#rounds.nextAt !== null) times.push(this.#rounds.nextAt);
+    if (this.#rounds.probeAt !== null) times.push(this.#rounds.probeAt);
     if (this.#current) times.push(silentAt(this.#current));
     return times.length > 0 ? Math.min(...times) : null;
   }
@@ -125,6 +130,8 @@ export class Machine {
         this.#expire(now, random, effects);
         const { nextAt } = this.#rounds;
         if (nextAt !== null && (event.type === "nudge" || nextAt <= now)) this.#begin(now, effects);
+        const { probeAt } = this.#rounds;
+        if (probeAt !== null && probeAt <= now) effects.opens.push(this.#rounds.probe(now));
         break;
       }
       case "stop":
@@ -136,7 +143,7 @@ export class Machine {
   }
 
   #list({ opens, closes, items, handover }: Effects): Effect[] {
-    const list: Effect[] = opens.map((conn) => ({ type: "open", conn, since: this.values.cursor }));
+    const list: Effect[] = opens.map((open) => ({ type: "open", since: this.values.cursor, ...open }));
     for (const conn of closes.sort((a, b) => a - b)) list.push({ type: "close", conn });
     if (items.length > 0) list.push({ type: "items", keys: items });
     if (handover) list.push(handover);
@@ -155,11 +162,16 @@ export class Machine {
     effects.opens.push(...this.#rounds.begin(now));
   }
 
+  #fail(now: number, random: number, conn: number, failure: Failure): void {
+    // Beside a connection that serves and asked for nothing there is no other attempt.
+    this.#rounds.fail(now, random, conn, failure, this.#current !== null && this.#movingSince === null);
+  }
+
   /** Closes what has not answered in time, and the current connection if it has been silent for too long (rule 8). */
   #expire(now: number, random: number, effects: Effects): void {
     for (const { conn } of this.#rounds.candidates.filter((candidate) => candidate.deadline <= now)) {
       effects.closes.push(conn);
-      this.#rounds.fail(now, random, conn, null);
+      this.#fail(now, random, conn, GIVEN_UP);
     }
     if (this.#current && silentAt(this.#current) <= now) {
       effects.closes.push(this.#current.conn);
@@ -190,7 +202,7 @@ export class Machine {
     }
     const wait = code === CLOSE.tryLater ? parseRetry(reason) : null;
     if (isCurrent) this.#lose(now, random, wait, effects);
-    else this.#rounds.fail(now, random, conn, wait);
+    else this.#fail(now, random, conn, { code, wait });
   }
 
   #frame(conn: number, frame: Frame, now: number, random: number, effects: Effects): void {
@@ -216,6 +228,7 @@ export class Machine {
       case "move":
         if (this.#movingSince === null) {
           this.#movingSince = now;
+          // A probe under way is left to answer: it leads away from this replica too.
           if (!this.#rounds.busy) this.#begin(now, effects);
         }
         break;
@@ -230,34 +243,35 @@ export class Machine {
   }
 
   #frameOfCandidate(candidate: Candidate, frame: Frame, now: number, random: number, effects: Effects): void {
-    const { conn } = candidate;
+    const { conn, transport, openedAt } = candidate;
     const isHello = frame?.type === "hello";
     const peer = isHello ? peerOf(frame) : candidate.peer;
     if (!peer || !(isHello || frame?.type === "set" || frame?.type === "beat")) return;
     // Asked again after the hello: the current connection may have told of a later timeline since.
     if (this.values.isPast(peer.history)) {
       effects.closes.push(conn);
-      this.#rounds.fail(now, random, conn, null);
+      this.#fail(now, random, conn, GIVEN_UP);
     } else if (isHello) {
       candidate.deadline = now + ANSWER;
       candidate.peer = peer;
     } else {
-      const current = { conn, peer, heardAt: now };
-      this.#switch(current, now, effects);
+      const current = { conn, transport, peer, heardAt: now };
+      this.#switch(current, openedAt, now, random, effects);
       this.#frameOfCurrent(current, frame, now, random, effects);
     }
   }
 
   /** Rule 3: this one delivers from now on. */
-  #switch(next: Current, now: number, effects: Effects): void {
+  #switch(next: Current, openedAt: number, now: number, random: number, effects: Effects): void {
     const { replica } = next.peer;
     const old = this.#current;
-    const since = this.#movingSince ?? this.#lostAt;
-    if (this.#replica !== null && since !== null) {
+    if (this.#replica !== null) {
+      // A probe was neither asked for nor caused by a loss: it began with itself.
+      const since = this.#movingSince ?? this.#lostAt ?? openedAt;
       effects.handover = { type: "handover", from: this.#replica, to: replica, ms: now - since, planned: old !== null };
     }
     if (old) effects.closes.push(old.conn);
-    effects.closes.push(...this.#rounds.end().filter((conn) => conn !== next.conn));
+    effects.closes.push(...this.#rounds.won(now, random, next));
     this.#current = next;
     this.#replica = replica;
     this.#liveSince ??= now;

@@ -1,6 +1,9 @@
-import { backoff } from "./backoff.js";
-import { ANSWER } from "./constants.js";
+import { backoff, spread } from "./backoff.js";
+import { ANSWER, CLOSE, FALLBACK, PROBE, PROBE_FIRST } from "./constants.js";
 import type { History } from "./values.js";
+
+/** What carries a connection: a WebSocket, `/ws`, or server-sent events, `/events`. */
+export type Transport = "ws" | "sse";
 
 /** What a `hello` told of the other side. */
 export interface Peer {
@@ -9,25 +12,46 @@ export interface Peer {
   readonly beatMs: number;
 }
 
-/** A connection that has not delivered yet. */
-export interface Candidate {
+/** A connection to be opened. */
+export interface Attempt {
   readonly conn: number;
+  readonly transport: Transport;
+}
+
+/** A connection that has not delivered yet. */
+export interface Candidate extends Attempt {
+  readonly openedAt: number;
   deadline: number;
   peer: Peer | null;
 }
 
-/** Attempts: rounds of one or two candidates, and the waits between rounds (rules 1, 2 and 6). */
+/** How a candidate ended. */
+export interface Failure {
+  /** Close code; abnormal without one. */
+  readonly code: number;
+  /** Told to wait so long. */
+  readonly wait: number | null;
+}
+
+/** Given up by the client itself. */
+export const GIVEN_UP: Failure = { code: CLOSE.abnormal, wait: null };
+
+/** Attempts: rounds of candidates, the waits between rounds, what carries a candidate, and the probes of a client that fell back. */
 export class Rounds {
-  /** Those of the round under way. */
+  /** Those of the round under way, or the probe. */
   candidates: Candidate[] = [];
   /** When the next round starts, if one is waited for. */
   nextAt: number | null = null;
+  /** When the next probe starts, if one is waited for. */
+  probeAt: number | null = null;
   /** How often the wait has doubled. */
   failures = 0;
   /** Connections opened in the life of the machine. */
   #opened = 0;
-  /** Rounds since a connection was last live. */
-  #count = 0;
+  /** Rounds that failed since a connection was last live. */
+  #failed = 0;
+  /** WebSockets that failed in a row (rule 13). */
+  #socketsFailed = 0;
   /** A candidate of this round was told to wait so long. */
   #toldToWait: number | null = null;
 
@@ -36,46 +60,81 @@ export class Rounds {
     return this.candidates.length > 0 || this.nextAt !== null;
   }
 
-  /** Starts a round: one connection in the first, two that race in every later one. Gives their numbers. */
-  begin(now: number): number[] {
-    const size = this.#count === 0 ? 1 : 2;
-    this.#count += 1;
+  /** Starts a round: one connection in the first, two that race in every later one (rules 1 and 13). */
+  begin(now: number): Attempt[] {
     this.nextAt = null;
+    this.probeAt = null;
     this.#toldToWait = null;
-    const opened = Array.from({ length: size }, () => (this.#opened += 1));
-    this.candidates.push(...opened.map((conn) => ({ conn, deadline: now + ANSWER, peer: null })));
-    return opened;
+    const attempts = [this.#open(now, this.#socketsFailed < FALLBACK ? "ws" : "sse")];
+    if (this.#failed > 0) attempts.push(this.#open(now, "ws"));
+    return attempts;
   }
 
-  /** A candidate is out; after the last one the next round is planned. */
-  fail(now: number, random: number, conn: number, wait: number | null): void {
-    this.candidates = this.candidates.filter((candidate) => candidate.conn !== conn);
+  /** Starts a WebSocket beside an SSE connection (rule 14). */
+  probe(now: number): Attempt {
+    this.probeAt = null;
+    this.#toldToWait = null;
+    return this.#open(now, "ws");
+  }
+
+  #open(now: number, transport: Transport): Attempt {
+    const conn = (this.#opened += 1);
+    this.candidates.push({ conn, transport, openedAt: now, deadline: now + ANSWER, peer: null });
+    return { conn, transport };
+  }
+
+  /** A candidate is out; after the last one the next round is planned, or, if this was a probe, the next probe (rules 2, 6, 13 and 14). */
+  fail(now: number, random: number, conn: number, { code, wait }: Failure, isProbe: boolean): void {
+    const out = this.candidates.find((candidate) => candidate.conn === conn);
+    this.candidates = this.candidates.filter((candidate) => candidate !== out);
+    if (out?.transport === "ws") {
+      // These two came through a WebSocket: what is refused is not the transport.
+      const gotThrough = code === CLOSE.tryLater || code === CLOSE.policy;
+      this.#socketsFailed = gotThrough ? 0 : this.#socketsFailed + 1;
+    }
     if (wait !== null) this.#toldToWait = Math.max(wait, this.#toldToWait ?? 0);
     if (this.candidates.length > 0) return;
-    if (this.#toldToWait !== null) {
-      this.#count -= 1;
+    if (isProbe) {
+      this.probeAt = now + (this.#toldToWait ?? spread(PROBE, random));
+    } else if (this.#toldToWait !== null) {
       this.nextAt = now + this.#toldToWait;
     } else {
       this.nextAt = now + backoff(this.failures, random);
       this.failures += 1;
+      this.#failed += 1;
     }
   }
 
   /** The current connection is gone: the delay of the next round, if one has to be planned (rule 5). */
   delayAfterLoss(random: number, stable: boolean): number {
+    this.probeAt = null;
     if (stable) this.failures = 0;
     const delay = backoff(this.failures, random);
     if (!stable) this.failures += 1;
     return delay;
   }
 
-  /** Ends all attempts: one has delivered, or none is wanted. Gives the connections that are left. */
+  /** A candidate has delivered (rules 3 and 14). Gives the connections that have to be closed. */
+  won(now: number, random: number, { conn, transport }: Attempt): number[] {
+    const others = this.candidates.filter((candidate) => candidate.conn !== conn);
+    this.end();
+    if (transport === "ws") {
+      this.#socketsFailed = 0;
+    } else {
+      this.candidates = others.filter((other) => other.transport === "ws");
+      if (this.candidates.length === 0) this.probeAt = now + spread(PROBE_FIRST, random);
+    }
+    return others.filter((other) => !this.candidates.includes(other)).map((other) => other.conn);
+  }
+
+  /** Ends all attempts. Gives the connections that are left. */
   end(): number[] {
     const left = this.candidates.map((candidate) => candidate.conn);
     this.candidates = [];
     this.nextAt = null;
+    this.probeAt = null;
     this.#toldToWait = null;
-    this.#count = 0;
+    this.#failed = 0;
     return left;
   }
 }

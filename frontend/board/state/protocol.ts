@@ -1,3 +1,5 @@
+import type { Transport } from "../../client/index.js";
+
 /** The browser's identifiers (RFC 7301, ALPN) and what people call them. Drafts of HTTP/3 had a number behind. */
 const NAMES: readonly (readonly [RegExp, string])[] = [
   [/^h3(-|$)/, "HTTP/3"],
@@ -17,7 +19,11 @@ export function pageProtocol(): string | null {
   return protocolName((navigation as PerformanceNavigationTiming | undefined)?.nextHopProtocol ?? "");
 }
 
-/** No browser and no ingress carries a WebSocket over HTTP/3 today: the badge must not claim it. */
-export function protocolSentence(protocol: string): string {
-  return `page loaded over ${protocol}; live values over WebSocket (HTTP/1.1)`;
+/**
+ * No browser and no ingress carries a WebSocket over HTTP/3 today: the badge must not claim it. Server-sent events come over
+ * whatever the browser has for requests, but it does not tell what that is while the answer goes on.
+ */
+export function protocolSentence(protocol: string, transport: Transport | null): string {
+  const live = transport === "sse" ? "server-sent events, because a WebSocket does not get through" : "WebSocket (HTTP/1.1)";
+  return `page loaded over ${protocol}; live values over ${live}`;
 }

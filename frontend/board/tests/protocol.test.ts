@@ -30,5 +30,8 @@ test("the page's own protocol is that of its navigation, if the browser tells", 
 });
 
 test("HTTP/3 is claimed for the page only", () => {
-  expect(protocolSentence("HTTP/3")).toBe("page loaded over HTTP/3; live values over WebSocket (HTTP/1.1)");
+  for (const transport of ["ws", null] as const) {
+    expect(protocolSentence("HTTP/3", transport)).toBe("page loaded over HTTP/3; live values over WebSocket (HTTP/1.1)");
+  }
+  expect(protocolSentence("HTTP/3", "sse")).toMatch(/^page loaded over HTTP\/3; live values over server-sent events, /);
 });

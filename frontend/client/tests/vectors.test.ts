@@ -9,7 +9,7 @@ interface Case {
     at: number;
     event: { type: Event["type"]; conn?: number; frame?: unknown; code?: number; reason?: string };
     random?: number;
-    effects?: unknown[];
+    effects?: Record<string, unknown>[];
     state?: Record<string, unknown>;
   }[];
 }
@@ -25,7 +25,7 @@ describe.each(Object.entries(files))("%s", (_path, cases) => {
     const machine = new Machine();
     for (const [index, { at, event, random = 0, effects = [], state = {} }] of steps.entries()) {
       const done = machine.step(eventOf(event), at, random);
-      expect(done, `effects of step ${index}`).toEqual(effects);
+      expect(done, `effects of step ${index}`).toEqual(effects.map(complete));
       expect(stateOf(machine), `state after step ${index}`).toMatchObject(state);
       // toMatchObject lets a map have more entries than expected; a vector means all of them.
       if ("items" in state) expect(stateOf(machine)["items"]).toEqual(state["items"]);
@@ -40,9 +40,14 @@ function eventOf({ type, conn = 0, frame, code = 0, reason = "" }: Case["steps"]
   return { type };
 }
 
-function stateOf({ status, replica, reason, wakeAt, values }: Machine): Record<string, unknown> {
+/** A vector that says nothing of it means a WebSocket. */
+function complete(effect: Record<string, unknown>): Record<string, unknown> {
+  return effect["type"] === "open" ? { transport: "ws", ...effect } : effect;
+}
+
+function stateOf({ status, replica, reason, transport, wakeAt, values }: Machine): Record<string, unknown> {
   const { database, cursor, history } = values;
   const items = Object.fromEntries(values.items);
   const knownAt = Object.fromEntries(values.knownAt);
-  return { status, replica, reason, wakeAt, database, cursor, history, items, knownAt };
+  return { status, replica, reason, transport, wakeAt, database, cursor, history, items, knownAt };
 }

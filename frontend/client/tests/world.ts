@@ -34,6 +34,37 @@ export class FakeSocket {
   }
 }
 
+/** A stream of events that the test speaks for. */
+export class FakeStream extends EventTarget {
+  closed = false;
+  readonly url: URL;
+
+  constructor(url: URL) {
+    super();
+    this.url = url;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  /** The server sends an event. */
+  say(type: string, data: unknown): void {
+    this.dispatchEvent(new MessageEvent(type, { data: typeof data === "string" ? data : JSON.stringify(data) }));
+  }
+
+  /** The server, or the network, ends the stream: the browser would connect again. */
+  breakOff(): void {
+    this.dispatchEvent(new Event("error"));
+  }
+
+  /** `hello` and a first `set` with one number. */
+  deliver(replica: string, count: number): void {
+    this.say("hello", hello(replica));
+    this.say("set", set(count));
+  }
+}
+
 /** A `hello`. */
 export function hello(replica: string): unknown {
   return { type: "hello", protocol: "tidemark.v1", replica, version: "0.1.0", store: "s", timeline: 1, beatMs: 5_000, resumed: false };
@@ -49,6 +80,7 @@ export class World implements Environment {
   time = 0;
   page: PageEvents | null = null;
   readonly sockets: FakeSocket[] = [];
+  readonly streams: FakeStream[] = [];
   readonly timers = new Map<number, { at: number; callback: () => void }>();
   #timer = 0;
 
@@ -72,6 +104,12 @@ export class World implements Environment {
     return socket as unknown as WebSocket;
   }
 
+  follow(url: URL): EventSource {
+    const stream = new FakeStream(url);
+    this.streams.push(stream);
+    return stream as unknown as EventSource;
+  }
+
   watchPage(page: PageEvents): () => void {
     this.page = page;
     return () => {
@@ -91,6 +129,13 @@ export class World implements Environment {
       callback();
     }
     this.time = end;
+  }
+
+  /** The newest stream. */
+  stream(): FakeStream {
+    const stream = this.streams.at(-1);
+    if (!stream) throw new Error("no stream was opened");
+    return stream;
   }
 
   /** The newest socket, or the n-th from the end. */

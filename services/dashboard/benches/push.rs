@@ -20,7 +20,7 @@ use dashboard::{
     session::Context,
 };
 use prometheus::Registry;
-use protocol::History;
+use protocol::{History, Transport};
 use runtime::Tasks;
 use serde_json::json;
 use store::{DatabaseUrl, Reader, ReaderConfig, ReaderMetrics, VisitorMetrics, Visitors, VisitorsConfig};
@@ -222,14 +222,14 @@ async fn dashboard() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let kib = resident_kib() - before;
     let feeds = Arc::new(protocol::Feeds::parse("texts").unwrap());
-    let mut position = hub.greet(&feeds, None, false).position;
+    let mut position = hub.greet(&feeds, None, false, Transport::WebSocket).position;
     let start = cpu();
     for message in 1..=MESSAGES as u64 {
         let began = Instant::now();
         set(1_000_000 + message);
         tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await;
     }
-    let bytes = hub.news(&feeds, &mut position).unwrap().frame.len();
+    let bytes = hub.news(&feeds, &mut position, Transport::WebSocket).unwrap().frame.len();
     report(cpu() - start, kib, bytes);
     std::process::exit(0);
 }

@@ -24,7 +24,7 @@ use crate::{
 /// A write that makes no progress for so long ends the connection.
 const STALL: Duration = Duration::from_secs(30);
 
-/// The dashboard: pushes feeds to browsers over WebSocket.
+/// The dashboard: pushes feeds to browsers over WebSocket and SSE.
 #[derive(Debug, Parser)]
 #[command(name = "dashboard", version)]
 pub struct Args {

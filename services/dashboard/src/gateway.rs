@@ -1,4 +1,5 @@
 //! `GET /ws`: who may connect, and to what. A browser cannot read a failed handshake, so most refusals are an upgrade and a close frame.
+//! [`crate::events`] asks the same for `GET /events`.
 
 use std::sync::Arc;
 
@@ -12,17 +13,21 @@ use axum::{
 use bytes::Bytes;
 use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
-use protocol::{Cursor, Feeds, FeedsError, PROTOCOL, close};
+use protocol::{Cursor, Feeds, FeedsError, PROTOCOL, Transport, close};
 use runtime::Tasks;
 use serde_json::json;
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
     db_updater::{DbUpdater, Visit, VisitError},
+    events,
     hub::Refusal,
-    metrics::Handshake,
+    metrics::{Handshake, OpenConnection},
     origin::AllowedOrigins,
-    session::{self, Context, Socket},
+    session::{
+        Context,
+        websocket::{self, Socket},
+    },
 };
 
 /// How long a client waits before it asks a replica again that has not read the database yet, ms: about as long as a first reading takes.
@@ -38,7 +43,7 @@ pub struct Gateway {
     pub tasks: Tasks,
     /// Who is told of visits that come and go.
     pub visitors: DbUpdater,
-    /// How many sockets are open.
+    /// How many clients are connected.
     pub open: watch::Sender<usize>,
 }
 
@@ -46,7 +51,7 @@ pub struct Gateway {
 #[derive(Debug, serde::Deserialize)]
 pub struct Params {
     feeds: Option<String>,
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     visit: Option<String>,
     n: Option<String>,
 }
@@ -74,17 +79,22 @@ impl Params {
     }
 }
 
-/// What to do with a client whose upgrade is accepted.
-enum Admission {
+/// What to do with a client that can be told.
+pub(crate) enum Admission {
     Serve(Arc<Feeds>, Option<Cursor>, Option<Visit>),
     Close(Handshake, u16, String),
 }
 
 /// The routes for users.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let not_found =
-        async || error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path; the dashboard serves /ws");
-    Router::new().route("/ws", get(connect)).fallback(not_found).with_state(gateway)
+    let not_found = async || {
+        error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path; the dashboard serves /ws and /events")
+    };
+    Router::new()
+        .route("/ws", get(connect))
+        .route("/events", get(events::connect))
+        .fallback(not_found)
+        .with_state(gateway)
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
@@ -110,14 +120,9 @@ async fn connect(
             return error(StatusCode::BAD_REQUEST, "unknown_protocol", "the only sub-protocol is tidemark.v1");
         }
     }
-    // Only a program that makes its own query gets this wrong, and a program can read the answer.
-    let visit = match query.as_ref().map(|Query(params)| params.visit()) {
-        Ok(Err(malformed)) => {
-            metrics.handshake(Handshake::Query);
-            return error(StatusCode::BAD_REQUEST, "bad_visit", &malformed.to_string());
-        }
-        Ok(Ok(visit)) => visit,
-        Err(_) => None,
+    let visit = match gateway.visit(&query) {
+        Ok(visit) => visit,
+        Err(malformed) => return bad_visit(malformed),
     };
     let admission = gateway.admit(query, &headers, visit);
     let task = Arc::clone(&gateway);
@@ -139,8 +144,19 @@ fn choose_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
     if ours { Ok(Some(HeaderValue::from_static(PROTOCOL))) } else { Err(()) }
 }
 
+/// Only a program that makes its own query gets this wrong, and a program can read the answer.
+pub(crate) fn bad_visit(malformed: VisitError) -> Response {
+    error(StatusCode::BAD_REQUEST, "bad_visit", &malformed.to_string())
+}
+
 impl Gateway {
-    fn admit(
+    /// Whose connection it is, if the query can be read.
+    pub(crate) fn visit(&self, query: &Result<Query<Params>, QueryRejection>) -> Result<Option<Visit>, VisitError> {
+        let Ok(Query(params)) = query else { return Ok(None) };
+        params.visit().inspect_err(|_| self.context.metrics.handshake(Handshake::Query))
+    }
+
+    pub(crate) fn admit(
         &self,
         query: Result<Query<Params>, QueryRejection>,
         headers: &HeaderMap,
@@ -170,23 +186,46 @@ impl Gateway {
     }
 
     async fn serve(&self, upgraded: UpgradeFut, admission: Admission) {
-        self.open.send_modify(|open| *open += 1);
-        let counted = self.context.metrics.open();
+        let seat = Seat::take(self, Transport::WebSocket);
         match (socket(upgraded).await, admission) {
             (Some(socket), Admission::Serve(feeds, cursor, visit)) => {
-                self.context.metrics.handshake(Handshake::Accepted);
-                visit.inspect(|visit| self.visitors.connect(*visit));
-                session::run(&self.context, socket, feeds, cursor).await;
-                visit.inspect(|visit| self.visitors.disconnect(*visit));
+                let _seat = seat.accepted(visit);
+                websocket::run(&self.context, socket, feeds, cursor).await;
             }
             (Some(socket), Admission::Close(outcome, code, reason)) => {
                 self.context.metrics.handshake(outcome);
-                session::refuse(&self.context, socket, code, &reason).await;
+                websocket::refuse(&self.context, socket, code, &reason).await;
             }
             (None, _) => self.context.metrics.handshake(Handshake::Failed),
         }
-        drop(counted);
-        self.open.send_modify(|open| *open -= 1);
+    }
+}
+
+/// One client more, until it is dropped.
+pub(crate) struct Seat<'a> {
+    gateway: &'a Gateway,
+    visit: Option<Visit>,
+    _counted: OpenConnection,
+}
+
+impl<'a> Seat<'a> {
+    pub(crate) fn take(gateway: &'a Gateway, transport: Transport) -> Self {
+        gateway.open.send_modify(|open| *open += 1);
+        Self { gateway, visit: None, _counted: gateway.context.metrics.open(transport) }
+    }
+
+    /// It is served, and visits.
+    pub(crate) fn accepted(mut self, visit: Option<Visit>) -> Self {
+        self.gateway.context.metrics.handshake(Handshake::Accepted);
+        self.visit = visit.inspect(|visit| self.gateway.visitors.connect(*visit));
+        self
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.visit.inspect(|visit| self.gateway.visitors.disconnect(*visit));
+        self.gateway.open.send_modify(|open| *open -= 1);
     }
 }
 

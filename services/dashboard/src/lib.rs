@@ -1,11 +1,12 @@
-//! Pushes feeds to browsers: `GET /ws`, protocol `tidemark.v1`.
+//! Pushes feeds to browsers: `GET /ws` and `GET /events`, protocol `tidemark.v1`.
 //!
 //! The way of a number: `store::Reader` -> [`stream_processor`] -> [`hub`] -> [`session`] -> the browser; [`servers`] brings into the hub what is asked of
-//! the metric generator. [`gateway`] decides who may connect and tells [`db_updater`] of visits, [`drain`] how clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
+//! the metric generator. [`gateway`] and `events` decide who may connect and tell [`db_updater`] of visits, [`drain`] how clients leave. [`metrics`], [`gauges`] and [`push`] say how it goes.
 
 pub mod config;
 pub mod db_updater;
 pub mod drain;
+mod events;
 pub mod gateway;
 pub mod gauges;
 pub mod hub;

@@ -1,7 +1,9 @@
 //! What the dashboard counts. Labels are values that can be listed: kinds of frames, outcomes, close codes that we send.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
-use protocol::close;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+};
+use protocol::{Transport, close};
 use tokio::time::Instant;
 
 /// Kinds of frames, as the label `type`.
@@ -56,7 +58,7 @@ const PUSH_BUCKETS: [f64; 13] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0
 /// All counters of the dashboard.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    connections: IntGauge,
+    connections: IntGaugeVec,
     handshakes: IntCounterVec,
     closes: IntCounterVec,
     /// By kind, looked up once: this is counted for every frame.
@@ -84,7 +86,8 @@ impl Metrics {
     /// When a name is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let frames = IntCounterVec::new(Opts::new("tidemark_frames_total", "Frames sent by type."), &["type"])?;
-        let handshakes = Opts::new("tidemark_handshakes_total", "WebSocket handshakes by outcome.");
+        let connections = Opts::new("tidemark_connections", "Open connections by what carries them.");
+        let handshakes = Opts::new("tidemark_handshakes_total", "Handshakes by outcome.");
         let closes = Opts::new(
             "tidemark_closes_total",
             "Ended connections by the close code that we sent or agreed to; none: lost without one.",
@@ -96,7 +99,7 @@ impl Metrics {
              there. The way to the browser is not in it.",
         );
         let metrics = Self {
-            connections: IntGauge::new("tidemark_connections", "Open WebSocket connections.")?,
+            connections: IntGaugeVec::new(connections, &["transport"])?,
             handshakes: IntCounterVec::new(handshakes, &["outcome"])?,
             closes: IntCounterVec::new(closes, &["code"])?,
             frames: Kind::LABELS.map(|label| frames.with_label_values(&[label])),
@@ -118,6 +121,9 @@ impl Metrics {
         ];
         all.into_iter().try_for_each(|collector| registry.register(collector))?;
         // A series that appears only with its first event hides that event from rate().
+        for transport in [Transport::WebSocket, Transport::Sse] {
+            metrics.connections.with_label_values(&[transport.as_str()]);
+        }
         for outcome in Handshake::LABELS {
             metrics.handshakes.with_label_values(&[outcome]).inc_by(0);
         }
@@ -128,9 +134,10 @@ impl Metrics {
     }
 
     /// One more connection, until the guard is dropped.
-    pub fn open(&self) -> OpenConnection {
-        self.connections.inc();
-        OpenConnection(self.connections.clone())
+    pub fn open(&self, transport: Transport) -> OpenConnection {
+        let connections = self.connections.with_label_values(&[transport.as_str()]);
+        connections.inc();
+        OpenConnection(connections)
     }
 
     /// A handshake ended so.

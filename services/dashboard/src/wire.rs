@@ -1,11 +1,19 @@
-//! Frames as the bytes that go to a socket: encoded once, written as they are (a server's frames are not masked, RFC 6455 section 5.1).
+//! Frames as the bytes that go to a client: encoded once for each transport, written as they are (a server's frames are not masked, RFC 6455 section 5.1).
 
 use bytes::Bytes;
 use fastwebsockets::{Frame as WsFrame, Payload};
-use protocol::Frame;
+use protocol::{Frame, Transport, events};
+
+/// A frame as its transport carries it.
+pub fn frame(frame: &Frame, transport: Transport) -> Bytes {
+    match transport {
+        Transport::WebSocket => text(frame),
+        Transport::Sse => events::encode(frame).into(),
+    }
+}
 
 /// A text frame with this JSON.
-pub fn text(frame: &Frame) -> Bytes {
+fn text(frame: &Frame) -> Bytes {
     // Serialising plain data to memory cannot fail; an empty object would be ignored by every client.
     let json = serde_json::to_vec(frame).unwrap_or_else(|_| b"{}".to_vec());
     encode(WsFrame::text(Payload::Borrowed(&json)))

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use protocol::{
-    Database,
+    Database, Transport,
     client::{Effect, Machine, Status},
 };
 use runtime::{Signals, Tasks};
@@ -70,6 +70,9 @@ enum Line {
         replica: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Only if it is not the usual one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        transport: Option<&'static str>,
     },
     /// A connection could not be opened.
     Failure { reason: String },
@@ -110,7 +113,7 @@ pub async fn run(args: Args, signals: &Signals) -> Result<(), Error> {
 /// What was told already.
 #[derive(Debug, Default)]
 struct Seen {
-    status: Option<Status>,
+    status: Option<(Status, Option<Transport>)>,
     database: Database,
     failure: Option<String>,
 }
@@ -119,10 +122,11 @@ impl Seen {
     fn news(&mut self, step: Step<'_>) -> Vec<Line> {
         let Step { machine, effects, failure, now, cause: _ } = step;
         let mut lines = Vec::new();
-        let status = machine.status();
-        let changed = self.status.replace(status) != Some(status);
-        // The end of a connection that was live is told by the change. Of attempts the reason is news, and only once.
-        if let (Some(reason), false) = (failure, changed)
+        let (status, transport) = (machine.status(), machine.transport());
+        let changed = self.status.replace((status, transport)) != Some((status, transport));
+        // The end of a connection that was live is told by the change. Of attempts the reason is news, and only once; of those beside a
+        // connection that serves it is none.
+        if let (Some(reason), false) = (failure, changed || status == Status::Live)
             && self.failure.as_deref() != Some(reason)
         {
             self.failure = Some(reason.to_owned());
@@ -131,7 +135,8 @@ impl Seen {
         if changed {
             self.failure = None;
             let (replica, reason) = (machine.replica().map(str::to_owned), machine.reason().map(str::to_owned));
-            lines.push(Line::Status { status: status.as_str(), replica, reason });
+            let transport = transport.filter(|transport| *transport != Transport::WebSocket).map(Transport::as_str);
+            lines.push(Line::Status { status: status.as_str(), replica, reason, transport });
         }
         for effect in effects {
             match effect {
@@ -190,7 +195,8 @@ fn as_text(line: &Line) -> String {
         Line::Gone { replica, feed, key } => format!("{replica}  {}  is gone", name(feed, key)),
         Line::Handover { from, to, ms, planned: true } => format!("{from} -> {to}  moved in {ms} ms"),
         Line::Handover { from, to, ms, planned: false } => format!("{from} -> {to}  live again after {ms} ms"),
-        Line::Status { status, replica, reason } => match (*status, replica, reason) {
+        Line::Status { status, replica, reason, transport } => match (*status, replica, reason) {
+            ("live", Some(replica), _) if transport.is_some() => format!("{replica}  live over SSE"),
             ("live", Some(replica), _) => format!("{replica}  live"),
             ("moving", Some(replica), _) => format!("{replica}  asks to move"),
             ("reconnecting", Some(replica), _) => format!("{replica}  lost, reconnecting"),

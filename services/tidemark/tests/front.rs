@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 
 /// How a replica behaves.
@@ -36,8 +36,12 @@ enum Manner {
     Hangs,
     /// Reads a request and closes.
     Dies,
-    /// Takes no WebSockets.
+    /// Takes no clients.
     Full,
+    /// Sends its name as an event, again and again.
+    Streams,
+    /// Sends one event, and dies.
+    BreaksOff,
 }
 
 /// What a replica got: its name, the request's first line and its body.
@@ -70,12 +74,13 @@ impl Stand {
         let behave = async move {
             match manner {
                 Manner::Refuses => drop(listener),
-                Manner::Answers | Manner::Full => {
+                Manner::Answers | Manner::Full | Manner::Streams => {
                     let routes = Router::new().route("/ws", get(echo)).fallback(answer);
+                    let routes = if manner == Manner::Answers { routes } else { routes.route("/events", get(events)) };
                     let routes = routes.with_state((name, report, manner == Manner::Full));
                     axum::serve(listener, routes).await.unwrap();
                 }
-                Manner::Hangs | Manner::Dies => {
+                Manner::Hangs | Manner::Dies | Manner::BreaksOff => {
                     let mut held = Vec::new();
                     while let Ok((mut stream, _)) = listener.accept().await {
                         let mut bytes = vec![0; 65_536];
@@ -83,8 +88,10 @@ impl Stand {
                         let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
                         let (line, _) = text.split_once("\r\n").unwrap();
                         report.send((name.clone(), line.to_owned(), String::new())).unwrap();
-                        if manner == Manner::Hangs {
-                            held.push(stream);
+                        match manner {
+                            Manner::Hangs => held.push(stream),
+                            Manner::BreaksOff => stream.write_all(BROKEN.as_bytes()).await.unwrap(),
+                            _ => {}
                         }
                     }
                 }
@@ -153,17 +160,49 @@ async fn echo(
     Ok(axum::response::IntoResponse::into_response(response))
 }
 
+const BROKEN: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nb\r\ndata: one\n\n\r\n";
+
+async fn events(State((name, report, full)): State<Shared>) -> Result<impl axum::response::IntoResponse, StatusCode> {
+    report.send((name.clone(), "events".to_owned(), String::new())).unwrap();
+    if full {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let ticks = futures_util::stream::unfold(interval(Duration::from_millis(20)), move |mut ticks| {
+        let event = format!("data: {name}\n\n");
+        async move {
+            ticks.tick().await;
+            Some((Ok::<_, std::convert::Infallible>(event), ticks))
+        }
+    });
+    Ok(([("content-type", "text/event-stream")], axum::body::Body::from_stream(ticks)))
+}
+
+/// Asks for events; the stream and the head of the answer.
+async fn follow(address: SocketAddr) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /events?feeds=texts HTTP/1.1\r\nhost: board.example:3000\r\n\r\n").await.unwrap();
+    let head = until(&mut stream, "\r\n\r\n").await;
+    (stream, head.to_lowercase())
+}
+
+/// Reads until this comes.
+async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        read.push(timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(read).unwrap()
+}
+
 /// A WebSocket handshake by hand; the stream and the head of the answer.
 async fn upgrade(address: SocketAddr) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = "GET /ws?feeds=texts HTTP/1.1\r\nhost: board.example:3000\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: tidemark.v1\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
-    }
-    (stream, String::from_utf8(head).unwrap().to_lowercase())
+    let head = until(&mut stream, "\r\n\r\n").await;
+    (stream, head.to_lowercase())
 }
 
 async fn echoes(stream: &mut TcpStream, text: &str) {
@@ -301,4 +340,50 @@ async fn a_websocket_finds_a_replica_that_takes_it_and_keeps_it_when_replicas_co
             assert!(end.is_err(), "the end of the front is the end of its tunnels");
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_finds_a_replica_that_takes_it_and_is_kept_when_replicas_come_and_go() {
+    for manner in [Manner::Refuses, Manner::Hangs, Manner::Full] {
+        let mut stand = Stand::new().await;
+        let (bad, _) = stand.replica("dashboard", "bad", manner).await;
+        let (good, _) = stand.replica("dashboard", "good", Manner::Streams).await;
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let began = Instant::now();
+            let (mut stream, head) = follow(stand.address).await;
+            assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/event-stream"), "{head}");
+            // While the answer goes on: nothing on the way waits for its end.
+            until(&mut stream, "data: good\n\n").await;
+            assert!(began.elapsed() < Duration::from_secs(1), "a client waits no longer: {:?}", began.elapsed());
+            streams.push(stream);
+        }
+        drop((bad, good));
+        let _new = stand.replica("dashboard", "new", Manner::Streams).await;
+        for stream in &mut streams {
+            until(stream, "data: good\n\n").await;
+        }
+        stand.receivers();
+        let ending = Instant::now();
+        stand.end().await;
+        assert!(ending.elapsed() < Duration::from_secs(1), "the front waits for no stream: {:?}", ending.elapsed());
+        for stream in &mut streams {
+            let mut rest = String::new();
+            timeout(LONG, stream.read_to_string(&mut rest)).await.expect("the end of the stream").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_replica_dies_breaks_off_and_nothing_is_put_into_it() {
+    let stand = Stand::new().await;
+    let _dying = stand.replica("dashboard", "dying", Manner::BreaksOff).await;
+    let (mut stream, head) = follow(stand.address).await;
+    assert!(head.contains("content-type: text/event-stream"), "{head}");
+    let mut rest = Vec::new();
+    // An end or a reset, either is the end.
+    let _ = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("the end of the stream");
+    let rest = String::from_utf8(rest).unwrap();
+    assert_eq!(rest.to_lowercase(), "b\r\ndata: one\n\n\r\n", "no page of an error, and no end as if all were well");
+    stand.end().await;
 }

@@ -5,10 +5,10 @@ mod common;
 
 use std::{process::Stdio, sync::Arc};
 
-use axum::{Router, routing::get};
+use axum::{Router, response::Html, routing::get};
 use common::{
     LONG, Place,
-    script::{Act, Script, connect, hello, set},
+    script::{Act, Script, connect, hello, set, stream},
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -144,4 +144,76 @@ async fn a_server_that_hangs_is_left_for_one_that_answers() {
     run.out.line("one  texts  10  version 1").await;
     run.signal(Signal::SIGTERM);
     assert_eq!(run.end().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_way_that_lets_no_websocket_through_is_taken_over_sse() {
+    let script = Script::new(vec![
+        vec![Act::Say(hello("one")), Act::Say(set(1)), Act::Say(set(2)), Act::Close(1012, "restart")],
+        vec![Act::Say(hello("two")), Act::Say(set(2)), Act::Say(set(3)), Act::Listen],
+    ]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // As a proxy that passes on everything but the wish to upgrade.
+    let routes = Router::new().route("/ws", get(async || Html("no"))).route("/events", get(stream));
+    let routes = routes.with_state(script.clone());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{address}"), "--json"]);
+    run.out.line(r#""version":3"#).await;
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.end().await, Some(0));
+    let item = |replica: &str, version: u64| {
+        json!({"type": "item", "replica": replica, "feed": "texts", "key": "", "version": version,
+            "value": {"count": version * 10}})
+    };
+    let live = |replica: &str| json!({"type": "status", "status": "live", "replica": replica, "transport": "sse"});
+    let expected = [
+        json!({"type": "status", "status": "connecting", "replica": null}),
+        json!({"type": "failure", "reason": "the server answered 200 OK instead of upgrading"}),
+        live("one"),
+        item("one", 1),
+        item("one", 2),
+        json!({"type": "status", "status": "reconnecting", "replica": "one"}),
+        live("two"),
+        json!({"type": "handover", "from": "one", "to": "two", "planned": false}),
+        item("two", 3),
+    ];
+    assert_eq!(lines(&run.out.text()), expected);
+    assert_eq!(*script.queries.lock().unwrap(), ["feeds=texts", "feeds=texts&since=c%2F2"]);
+    assert_eq!(run.err.text(), "");
+}
+
+#[tokio::test]
+async fn a_refusal_over_sse_is_the_end_too() {
+    let script = Script::new(vec![vec![Act::Close(1008, "origin: not allowed")]]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = Router::new().route("/events", get(stream)).with_state(script);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let place = Place::new();
+    let mut run = place.start(&["watch", &format!("http://{address}")]);
+    assert_eq!(run.end().await, Some(1));
+    assert_eq!(run.err.text(), "error: the server refused: origin: not allowed");
+}
+
+#[tokio::test]
+async fn what_is_no_stream_of_events_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endless = "data: ".to_owned() + &"x".repeat(1024 * 1024);
+    let events = get(async || ([("content-type", "text/event-stream")], endless));
+    let routes = Router::new().route("/page/events", get(async || Html("a page"))).route("/long/events", events);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let place = Place::new();
+    for (path, part) in [
+        ("nothing", "the server answered 404 Not Found instead of sending events"),
+        ("page", "the server answered with something else than events"),
+        ("long", "an event is longer than 1048576 bytes"),
+    ] {
+        let mut run = place.start(&["watch", &format!("http://{address}/{path}")]);
+        run.out.line(&format!("no connection: {part}")).await;
+        run.signal(Signal::SIGINT);
+        assert_eq!(run.end().await, Some(0));
+    }
 }

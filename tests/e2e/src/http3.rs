@@ -1,10 +1,13 @@
 //! A request over HTTP/3, from the UDP socket up: what the ingress answers when nobody can fall back to anything else.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, Uri};
+use h3::client::{Connection, RequestStream, SendRequest};
+use h3_quinn::{BidiStream, OpenStreams};
+use http::{HeaderMap, Request, StatusCode, Uri, header::CONTENT_TYPE};
+use protocol::events::{Decoder, Event, MEDIA_TYPE};
 use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
 use rustls::{
     RootCertStore,
@@ -14,6 +17,9 @@ use tokio::{net::lookup_host, time::timeout};
 
 /// Longest time for connecting and for an answer each.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Longest event, bytes.
+const MAX_EVENT: usize = 1 << 20;
 
 /// What came back.
 #[derive(Debug)]
@@ -60,6 +66,28 @@ impl Http3 {
     /// # Errors
     /// When there is no HTTP/3 at that address, or it breaks.
     pub async fn get(&self, base: &Uri, path: &str) -> Result<Answer> {
+        let mut exchange = self.ask(base, path).await?;
+        let mut body = BytesMut::new();
+        while let Some(part) = exchange.part(ANSWER).await? {
+            body.extend_from_slice(&part);
+        }
+        Ok(Answer { status: exchange.status, headers: exchange.headers, body: body.freeze() })
+    }
+
+    /// The same for an answer that has no end: its events are read as they come.
+    ///
+    /// # Errors
+    /// When there is no HTTP/3 at that address, it breaks, or the answer is no stream of events.
+    pub async fn follow(&self, base: &Uri, path: &str) -> Result<Events> {
+        let exchange = self.ask(base, path).await?;
+        ensure!(exchange.status == StatusCode::OK, "{}", exchange.status);
+        let media = exchange.headers.get(CONTENT_TYPE).context("an answer without a type")?;
+        ensure!(media == MEDIA_TYPE, "{media:?}");
+        Ok(Events { exchange, decoder: Decoder::new(MAX_EVENT), read: VecDeque::new() })
+    }
+
+    /// Connects, and asks for one path.
+    async fn ask(&self, base: &Uri, path: &str) -> Result<Exchange> {
         let host = base.host().context("the address has no host")?;
         let port = base.port_u16().unwrap_or(443);
         let mut addresses = lookup_host((host, port)).await?;
@@ -70,20 +98,64 @@ impl Http3 {
 
         let authority = base.authority().context("the address has no authority")?;
         let request = Request::get(format!("https://{authority}{path}")).body(())?;
-        let exchange = async {
+        let asking = async {
             let mut stream = requests.send_request(request).await?;
             stream.finish().await?;
             let (head, ()) = stream.recv_response().await?.into_parts();
-            let mut body = BytesMut::new();
-            while let Some(mut part) = stream.recv_data().await? {
-                body.extend_from_slice(&part.copy_to_bytes(part.remaining()));
-            }
-            Ok(Answer { status: head.status, headers: head.headers, body: body.freeze() })
+            anyhow::Ok((stream, head))
         };
-        tokio::select! {
-            answer = timeout(ANSWER, exchange) => answer.context("no answer in time")?,
-            // The connection has to be driven; it ends before the answer only if it breaks.
-            broken = std::future::poll_fn(|cx| driver.poll_close(cx)) => bail!("the connection ended: {broken}"),
+        let (stream, head) = driven(&mut driver, timeout(ANSWER, asking)).await?.context("no answer in time")??;
+        Ok(Exchange { stream, driver, status: head.status, headers: head.headers, _requests: requests })
+    }
+}
+
+/// A request that is being answered.
+struct Exchange {
+    status: StatusCode,
+    headers: HeaderMap,
+    stream: RequestStream<BidiStream<Bytes>, Bytes>,
+    driver: Connection<h3_quinn::Connection, Bytes>,
+    /// The connection ends with it.
+    _requests: SendRequest<OpenStreams, Bytes>,
+}
+
+impl Exchange {
+    /// The next part of the body; `None` at its end.
+    async fn part(&mut self, patience: Duration) -> Result<Option<Bytes>> {
+        let receiving = timeout(patience, self.stream.recv_data());
+        let part = driven(&mut self.driver, receiving).await?.context("nothing in time")??;
+        Ok(part.map(|mut part| part.copy_to_bytes(part.remaining())))
+    }
+}
+
+/// The connection has to be driven meanwhile; it ends before the answer only if it breaks.
+async fn driven<T>(driver: &mut Connection<h3_quinn::Connection, Bytes>, doing: impl Future<Output = T>) -> Result<T> {
+    tokio::select! {
+        done = doing => Ok(done),
+        broken = std::future::poll_fn(|cx| driver.poll_close(cx)) => bail!("the connection ended: {broken}"),
+    }
+}
+
+/// A stream of events over HTTP/3.
+pub struct Events {
+    exchange: Exchange,
+    decoder: Decoder,
+    /// Events that came and were not given yet.
+    read: VecDeque<Event>,
+}
+
+impl Events {
+    /// The next event.
+    ///
+    /// # Errors
+    /// When none comes in time, or the stream ends.
+    pub async fn next(&mut self, patience: Duration) -> Result<Event> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let part = self.exchange.part(patience).await?.context("the stream has ended")?;
+            self.read.extend(self.decoder.push(&part)?);
         }
     }
 }

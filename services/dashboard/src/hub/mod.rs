@@ -1,6 +1,6 @@
 //! The hub: one shared state that readings flow into and sessions read from. It knows no socket and no SQL.
 //!
-//! A frame is encoded once per (position, set of feeds) and shared by all sessions, as the bytes that go to the socket.
+//! A frame is encoded once per (position, set of feeds, transport) and shared by all sessions, as the bytes that go to the socket.
 
 mod items;
 
@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set};
+use protocol::{Beat, Cursor, Database, Feeds, Frame, Hello, PROTOCOL, Set, Transport};
 use tokio::{sync::watch, time::Instant};
 
 pub use self::items::{Gauge, Items, News, Position, Scalar, Snapshot};
@@ -64,6 +64,7 @@ pub struct Update {
 }
 
 struct Shared {
+    transport: Transport,
     encoded_at: Instant,
     update: Update,
 }
@@ -143,6 +144,7 @@ impl Hub {
         feeds: &Feeds,
         cursor: Option<&Cursor>,
         reread: impl Future<Output = Option<Snapshot>>,
+        transport: Transport,
     ) -> Greeting {
         let reading = match cursor {
             Some(cursor) if self.is_behind(cursor) => reread.await,
@@ -152,11 +154,11 @@ impl Hub {
         if let Some(reading) = reading {
             self.update(|items| items.apply(reading));
         }
-        self.greet(feeds, cursor, verified)
+        self.greet(feeds, cursor, verified, transport)
     }
 
     /// The first two frames for a client. `verified`: the database was read after the cursor came, so a cursor that is still ahead must be forgotten.
-    pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool) -> Greeting {
+    pub fn greet(&self, feeds: &Feeds, cursor: Option<&Cursor>, verified: bool, transport: Transport) -> Greeting {
         let state = self.lock();
         let items = &state.items;
         let resumed = cursor.is_some_and(|cursor| Some(&cursor.history) == items.history());
@@ -168,24 +170,24 @@ impl Hub {
             _ => items.since(feeds, 0),
         };
         let first = if news.is_empty() { self.beat_frame(items, feeds) } else { set_frame(items, feeds, news, reset) };
-        Greeting { hello: self.hello_frame(items, resumed), first: wire::text(&first), position: items.position() }
+        let hello = wire::frame(&self.hello_frame(items, resumed), transport);
+        Greeting { hello, first: wire::frame(&first, transport), position: items.position() }
     }
 
     /// What the session has not sent yet, and moves its position. `None`: nothing for its feeds.
-    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position) -> Option<Update> {
+    pub fn news(&self, feeds: &Arc<Feeds>, position: &mut Position, transport: Transport) -> Option<Update> {
         let mut state = self.lock();
         let state = &mut *state;
         let (from, now) = (std::mem::replace(position, state.items.position()), Instant::now());
         if from.epoch != position.epoch {
             let set = set_frame(&state.items, feeds, state.items.since(feeds, 0), true);
-            let mut both = self.hello_frame(&state.items, false).to_vec();
-            both.extend_from_slice(&wire::text(&set));
+            let both = [self.hello_frame(&state.items, false), set].map(|frame| wire::frame(&frame, transport));
             // Another past of the database is no news of this one.
-            return Some(Update { frame: both.into(), changed: None, ticks: position.tick..=position.tick });
+            return Some(Update { frame: both.concat().into(), changed: None, ticks: position.tick..=position.tick });
         }
         let frames = state.shared.entry(Arc::clone(feeds)).or_default();
-        let fits = |shared: &&Shared| *shared.update.ticks.start() == from.tick && now - shared.encoded_at < STALE;
-        if let Some(shared) = frames.iter().find(fits) {
+        let is_same = |shared: &Shared| *shared.update.ticks.start() == from.tick && shared.transport == transport;
+        if let Some(shared) = frames.iter().find(|shared| is_same(shared) && now - shared.encoded_at < STALE) {
             return Some(shared.update.clone());
         }
         let news = state.items.since(feeds, from.tick);
@@ -193,9 +195,10 @@ impl Hub {
             return None;
         }
         let (changed, ticks) = (news.changed, from.tick..=position.tick);
-        let update = Update { frame: wire::text(&set_frame(&state.items, feeds, news, false)), changed, ticks };
-        frames.retain(|shared| *shared.update.ticks.start() != from.tick);
-        frames.push(Shared { encoded_at: now, update: update.clone() });
+        let frame = wire::frame(&set_frame(&state.items, feeds, news, false), transport);
+        let update = Update { frame, changed, ticks };
+        frames.retain(|shared| !is_same(shared));
+        frames.push(Shared { transport, encoded_at: now, update: update.clone() });
         state.shared_count += 1;
         if state.shared_count > MAX_SHARED {
             state.shared.clear();
@@ -210,18 +213,18 @@ impl Hub {
     }
 
     /// A sign of life with the ages of now.
-    pub fn beat(&self, feeds: &Feeds) -> Bytes {
-        wire::text(&self.beat_frame(&self.lock().items, feeds))
+    pub fn beat(&self, feeds: &Feeds, transport: Transport) -> Bytes {
+        wire::frame(&self.beat_frame(&self.lock().items, feeds), transport)
     }
 
     fn beat_frame(&self, items: &Items, feeds: &Feeds) -> Frame {
         Frame::Beat(Beat { age_ms: age_ms(items, feeds), database: items.database() })
     }
 
-    fn hello_frame(&self, items: &Items, resumed: bool) -> Bytes {
+    fn hello_frame(&self, items: &Items, resumed: bool) -> Frame {
         let (store, timeline) =
             items.history().map_or((String::new(), 0), |history| (history.store.clone(), history.timeline));
-        wire::text(&Frame::Hello(Hello {
+        Frame::Hello(Hello {
             protocol: PROTOCOL.to_owned(),
             replica: self.replica.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,7 +232,7 @@ impl Hub {
             timeline,
             beat_ms: millis(self.beat),
             resumed,
-        }))
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -137,7 +137,8 @@ impl Shell {
         }
         for effect in effects {
             match effect {
-                Effect::Open { conn, since } => self.open(conn, since.as_deref()),
+                // The frames are the same on both transports; this shell knows one.
+                Effect::Open { conn, since, transport: _ } => self.open(conn, since.as_deref()),
                 Effect::Close { conn } => drop(self.connections.remove(&conn).map(|socket| socket.cancel())),
                 Effect::Items { .. } | Effect::Handover { .. } => {}
             }

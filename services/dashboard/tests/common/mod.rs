@@ -7,6 +7,7 @@ pub mod follower;
 pub mod memory;
 pub mod process;
 pub mod standby;
+pub mod stream;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -84,12 +85,12 @@ impl Replica {
         (status == 200, text)
     }
 
-    /// The value of one line of `/metrics`.
-    pub async fn metric(&self, line: &str) -> f64 {
+    /// The value of one series of `/metrics`, or the sum over all labels of a name without any.
+    pub async fn metric(&self, series: &str) -> f64 {
         let (_, text) = self.admin("/metrics").await;
-        let found =
-            text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')).map(|n| n.trim().parse().unwrap());
-        found.unwrap_or(0.0)
+        let is_meant = |rest: &&str| rest.starts_with(' ') || (rest.starts_with('{') && !series.ends_with('}'));
+        let lines = text.lines().filter_map(|line| line.strip_prefix(series)).filter(is_meant);
+        lines.map(|rest| rest.rsplit(' ').next().unwrap().trim().parse::<f64>().unwrap()).sum()
     }
 
     pub async fn connect(&self, query: &str) -> Client {

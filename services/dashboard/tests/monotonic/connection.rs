@@ -9,9 +9,9 @@ use dashboard::{
 use fastwebsockets::{Role, WebSocketError};
 use futures_util::FutureExt;
 use protocol::{
-    Cursor, Database, Feeds, Frame, Move,
+    Cursor, Database, Feeds, Frame, Move, Transport,
     client::{Conn, Event},
-    close,
+    close, events,
 };
 use tokio::sync::oneshot;
 
@@ -35,6 +35,7 @@ pub struct Connection {
     /// The client's machine has closed it: what still arrives must change nothing.
     pub closed: bool,
     feeds: Arc<Feeds>,
+    transport: Transport,
     /// Where the client stood when it came.
     cursor: Option<Cursor>,
     end: End,
@@ -43,10 +44,26 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(client: usize, conn: Conn, replica: usize, feeds: &str, since: Option<&str>) -> Self {
+    pub fn new(
+        (client, conn): (usize, Conn),
+        replica: usize,
+        feeds: &str,
+        transport: Transport,
+        since: Option<&str>,
+    ) -> Self {
         let cursor = since.and_then(|since| since.parse().ok());
         let feeds = Arc::new(Feeds::parse(feeds).unwrap());
-        Self { client, conn, replica, closed: false, feeds, cursor, end: End::Opening, under_way: VecDeque::new() }
+        Self {
+            client,
+            conn,
+            replica,
+            closed: false,
+            feeds,
+            transport,
+            cursor,
+            end: End::Opening,
+            under_way: VecDeque::new(),
+        }
     }
 
     /// Gives the server's end one turn. Whether there was something to do.
@@ -59,7 +76,8 @@ impl Connection {
                 Ok(()) => {
                     let (hub, feeds, cursor) = (Arc::clone(hub), Arc::clone(&self.feeds), self.cursor.clone());
                     let behind = Rc::default();
-                    let answer = answer(hub, feeds, cursor, Rc::clone(&replica.asks), Rc::clone(&behind));
+                    let answer =
+                        answer(hub, feeds, cursor, Rc::clone(&replica.asks), Rc::clone(&behind), self.transport);
                     self.end = End::Greeting(Box::pin(answer), behind);
                     self.serve(replica);
                 }
@@ -80,7 +98,7 @@ impl Connection {
             End::Open(position, told) => {
                 let newest = *hub.subscribe().borrow();
                 if newest.position != *position {
-                    let update = hub.news(&self.feeds, position);
+                    let update = hub.news(&self.feeds, position, self.transport);
                     if let Some(update) = update {
                         *told = newest.database;
                         self.send(&update.frame);
@@ -99,12 +117,11 @@ impl Connection {
     /// A replica that can read the database knows all that the client knows before it says a word, or takes it back.
     fn look_at_greeting(&self, hub: &Hub, hello: &[u8], first: &[u8]) {
         let Some(cursor) = &self.cursor else { return };
-        let (hello, first) = (frames(hello).remove(0), frames(first).remove(0));
+        let [hello, first] = [hello, first].map(|bytes| frames(bytes, self.transport).remove(0));
         let Frame::Hello(hello) = hello else { panic!("{hello:?}") };
         assert!(hello.timeline >= cursor.history.timeline, "greeted by the past: {hello:?} after {cursor}");
-        let Frame::Set(known) = frames(&hub.greet(&self.feeds, None, false).first).remove(0) else {
-            panic!("{hello:?}")
-        };
+        let known = hub.greet(&self.feeds, None, false, self.transport).first;
+        let Frame::Set(known) = frames(&known, self.transport).remove(0) else { panic!("{hello:?}") };
         let known: Cursor = known.cursor.parse().unwrap();
         let knows = cursor.versions.iter().all(|(feed, version)| known.versions[feed] >= *version);
         let takes_back = matches!(first, Frame::Set(set) if set.reset);
@@ -116,7 +133,7 @@ impl Connection {
         if let End::Open(position, _) = &self.end
             && *position == replica.hub.subscribe().borrow().position
         {
-            let frame = replica.hub.beat(&self.feeds);
+            let frame = replica.hub.beat(&self.feeds, self.transport);
             self.send(&frame);
         }
     }
@@ -124,7 +141,7 @@ impl Connection {
     /// The client is asked to leave.
     pub fn ask_to_move(&mut self) {
         if let End::Open(..) = self.end {
-            self.send(&wire::text(&Frame::Move(Move { grace_ms: 10_000 })));
+            self.send(&wire::frame(&Frame::Move(Move { grace_ms: 10_000 }), self.transport));
         }
     }
 
@@ -157,8 +174,8 @@ impl Connection {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let conn = self.conn;
-        self.under_way.extend(frames(bytes).into_iter().map(|frame| Event::Frame { conn, frame: Some(frame) }));
+        let (conn, frames) = (self.conn, frames(bytes, self.transport));
+        self.under_way.extend(frames.into_iter().map(|frame| Event::Frame { conn, frame: Some(frame) }));
     }
 }
 
@@ -169,6 +186,7 @@ async fn answer(
     cursor: Option<Cursor>,
     asks: Asks,
     behind: Rc<Cell<bool>>,
+    transport: Transport,
 ) -> Greeting {
     let reread = async {
         let (ask, reading) = oneshot::channel();
@@ -180,11 +198,23 @@ async fn answer(
             .set(reading.as_ref().is_none_or(|reading| cursor.as_ref().is_some_and(|cursor| is_past(cursor, reading))));
         reading
     };
-    hub.answer(&feeds, cursor.as_ref(), reread).await
+    hub.answer(&feeds, cursor.as_ref(), reread, transport).await
 }
 
-/// The bytes of a socket as a client reads them.
-pub fn frames(bytes: &[u8]) -> Vec<Frame> {
+/// The bytes of a connection as a client reads them.
+pub fn frames(bytes: &[u8], transport: Transport) -> Vec<Frame> {
+    match transport {
+        Transport::WebSocket => messages(bytes),
+        Transport::Sse => {
+            let told = events::Decoder::new(1 << 20).push(bytes).expect("events that a client takes");
+            told.iter()
+                .map(|event| Frame::parse(event.data.as_bytes()).expect("a frame that a client can read"))
+                .collect()
+        }
+    }
+}
+
+fn messages(bytes: &[u8]) -> Vec<Frame> {
     let (mut frames, _) = fastwebsockets::after_handshake_split(bytes, tokio::io::sink(), Role::Client);
     let mut no_answer = |_| async { Ok::<_, WebSocketError>(()) };
     let reading = async {

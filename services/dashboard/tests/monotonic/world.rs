@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    Feeds,
+    Feeds, Transport,
     client::{Effect, Event, Status},
     close,
 };
@@ -115,7 +115,8 @@ impl World {
         let all = Feeds::parse("texts,visitors,servers").unwrap();
         for (index, replica) in self.replicas.iter().enumerate() {
             let mut items = Shown::new();
-            for frame in frames(&replica.hub.greet(&all, None, false).first) {
+            let known = replica.hub.greet(&all, None, false, Transport::WebSocket).first;
+            for frame in frames(&known, Transport::WebSocket) {
                 if let protocol::Frame::Set(set) = frame {
                     assert_eq!(set.complete, ["servers"], "replica {index}");
                     let item =
@@ -204,10 +205,10 @@ impl World {
         let effects = self.clients[client].step(now, event, random, &self.database);
         for effect in effects {
             match effect {
-                Effect::Open { conn, since } => {
+                Effect::Open { conn, transport, since } => {
                     let replica = (self.random() * REPLICAS as f64) as usize;
                     let feeds = self.clients[client].feeds;
-                    self.connections.push(Connection::new(client, conn, replica, feeds, since.as_deref()));
+                    self.connections.push(Connection::new((client, conn), replica, feeds, transport, since.as_deref()));
                 }
                 Effect::Close { conn } => {
                     let is = |connection: &&mut Connection| connection.client == client && connection.conn == conn;

@@ -5,12 +5,15 @@
 pub mod client;
 pub mod close;
 mod cursor;
+pub mod events;
 mod feeds;
 mod frame;
+mod transport;
 
 pub use cursor::{Cursor, CursorError, History, MAX_CURSOR_BYTES};
 pub use feeds::{Feeds, FeedsError, is_feed_name};
 pub use frame::{Beat, Database, Frame, Hello, Item, Move, Set};
+pub use transport::Transport;
 
 /// The WebSocket sub-protocol, and the `protocol` of a `hello`.
 pub const PROTOCOL: &str = "tidemark.v1";

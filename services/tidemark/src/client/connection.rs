@@ -1,4 +1,4 @@
-//! One WebSocket connection: from the first packet to the last.
+//! One WebSocket: from the first packet to the last.
 
 use std::time::Duration;
 
@@ -14,31 +14,20 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use protocol::{
     PROTOCOL,
-    client::{ANSWER_MS, Conn, Event},
+    client::{Conn, Event},
     close,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::mpsc,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    target::{Address, Tls},
-    trust::distrust,
+    MAX_FRAME, OPEN,
+    dial::{DialError, dial},
+    target::Address,
 };
-
-/// How long opening may take. The machine gives up after [`ANSWER_MS`] by itself; this only ends what it has forgotten.
-const OPEN: Duration = Duration::from_millis(2 * ANSWER_MS);
 
 /// How long the other side has to answer our close frame.
 const CLOSE: Duration = Duration::from_millis(500);
-
-/// Longest frame that is accepted, bytes: some thousand items.
-const MAX_FRAME: usize = 1024 * 1024;
 
 /// A socket after its handshake.
 pub type Socket = WebSocket<TokioIo<Upgraded>>;
@@ -46,12 +35,8 @@ pub type Socket = WebSocket<TokioIo<Upgraded>>;
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to connect: {0}")]
-    Connect(#[from] std::io::Error),
-    #[error("{0}")]
-    Distrust(String),
-    #[error("failed to encrypt: {0}")]
-    Tls(#[source] std::io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("failed to speak HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("failed to make a request: {0}")]
@@ -125,19 +110,7 @@ pub fn close_code(payload: &[u8]) -> u16 {
 
 /// Opens a connection with this sub-protocol, on which the other side has to agree, or with none.
 pub async fn open(address: &Address, protocol: Option<&str>) -> Result<Socket, Error> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    let Some(Tls { trust, name }) = &address.tls else { return upgrade(stream, address, protocol).await };
-    let stream = TlsConnector::from(trust.config()).connect(name.clone(), stream).await;
-    upgrade(stream.map_err(|error| distrust(&error).map_or(Error::Tls(error), Error::Distrust))?, address, protocol)
-        .await
-}
-
-async fn upgrade(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    address: &Address,
-    protocol: Option<&str>,
-) -> Result<Socket, Error> {
+    let stream = dial(address).await?;
     let mut request = Request::get(&address.path)
         .header(HOST, &address.authority)
         .header(CONNECTION, "upgrade")

@@ -3,13 +3,16 @@
 //! A [`Client`] is one future. Thousands of them share a runtime; each holds one task per connection, of which it rarely has more than one.
 
 mod connection;
+mod dial;
+mod events;
 mod target;
 mod trust;
 
 use std::{collections::HashMap, future::pending};
 
 use protocol::{
-    client::{Conn, Effect, Event, Machine},
+    Transport,
+    client::{ANSWER_MS, Conn, Effect, Event, Machine},
     close,
 };
 use tokio::{
@@ -28,6 +31,12 @@ pub use trust::{Trust, TrustError};
 
 /// Frames that wait for the owner. It handles one in microseconds; beyond that the connection stops reading, and the server sends newer values only.
 const QUEUE: usize = 16;
+
+/// How long opening may take. The machine gives up after [`ANSWER_MS`] by itself; this only ends what it has forgotten.
+const OPEN: Duration = Duration::from_millis(2 * ANSWER_MS);
+
+/// Longest frame that is accepted, bytes: some thousand items.
+const MAX_FRAME: usize = 1024 * 1024;
 
 /// A client of one address.
 #[derive(Debug)]
@@ -124,7 +133,7 @@ impl Client {
         let effects = self.machine.step(now, event, rand::random());
         for effect in &effects {
             match effect {
-                Effect::Open { conn, since } => self.open(*conn, since.as_deref()),
+                Effect::Open { conn, since, transport } => self.open(*conn, since.as_deref(), *transport),
                 Effect::Close { conn } => {
                     if let Some(close) = self.connections.remove(conn) {
                         close.cancel();
@@ -136,10 +145,14 @@ impl Client {
         observe(Step { machine: &self.machine, effects: &effects, cause, failure: failure.as_deref(), now })
     }
 
-    fn open(&mut self, conn: Conn, since: Option<&str>) {
+    fn open(&mut self, conn: Conn, since: Option<&str>, transport: Transport) {
         let close = CancellationToken::new();
-        let address = self.target.address(since);
-        self.tracker.spawn(connection::run(conn, address, self.events.clone(), close.clone()));
+        let address = self.target.address(transport, since);
+        let events = self.events.clone();
+        match transport {
+            Transport::WebSocket => self.tracker.spawn(connection::run(conn, address, events, close.clone())),
+            Transport::Sse => self.tracker.spawn(events::run(conn, address, events, close.clone())),
+        };
         self.connections.insert(conn, close);
     }
 }

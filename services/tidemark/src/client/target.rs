@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use hyper::Uri;
-use protocol::{Feeds, FeedsError};
+use protocol::{Feeds, FeedsError, Transport};
 use rustls::pki_types::ServerName;
 
 use super::trust::Trust;
@@ -88,7 +88,7 @@ impl Address {
 }
 
 impl Target {
-    /// Reads an address like `https://board.example`, with a path in front of `/ws` if it has one, and a list of feeds like `texts,servers:server-1`.
+    /// Reads an address like `https://board.example`, with a path in front of `/ws` and `/events` if it has one, and a list of feeds like `texts,servers:server-1`.
     /// Encrypted connections trust whom the system trusts.
     ///
     /// # Errors
@@ -108,8 +108,12 @@ impl Target {
     }
 
     /// The address of a connection with this cursor.
-    pub(super) fn address(&self, since: Option<&str>) -> Address {
-        let mut path = format!("{}/ws?feeds={}", self.base.path, encoded(&self.feeds));
+    pub(super) fn address(&self, transport: Transport, since: Option<&str>) -> Address {
+        let name = match transport {
+            Transport::WebSocket => "ws",
+            Transport::Sse => "events",
+        };
+        let mut path = format!("{}/{name}?feeds={}", self.base.path, encoded(&self.feeds));
         if let Some(since) = since {
             path += "&since=";
             path += &encoded(since);
@@ -133,17 +137,20 @@ fn encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const WS: Transport = Transport::WebSocket;
+
     #[test]
     fn an_address_becomes_a_connection_with_feeds_and_cursor() {
         let target = Target::parse("http://localhost:3000", "texts,servers:a").unwrap();
-        let address = target.address(None);
+        let address = target.address(WS, None);
         assert_eq!(
             (address.host.as_str(), address.port, address.authority.as_str()),
             ("localhost", 3000, "localhost:3000")
         );
         assert_eq!(address.path, "/ws?feeds=texts,servers:a");
-        assert_eq!(target.address(Some("a+/=ü")).path, "/ws?feeds=texts,servers:a&since=a%2B%2F%3D%C3%BC");
-        let behind_a_path = Target::parse("ws://[::1]/board/", "texts").unwrap().address(None);
+        assert_eq!(target.address(WS, Some("a+/=ü")).path, "/ws?feeds=texts,servers:a&since=a%2B%2F%3D%C3%BC");
+        assert_eq!(target.address(Transport::Sse, Some("c")).path, "/events?feeds=texts,servers:a&since=c");
+        let behind_a_path = Target::parse("ws://[::1]/board/", "texts").unwrap().address(WS, None);
         assert_eq!((behind_a_path.host.as_str(), behind_a_path.port), ("::1", 80));
         assert_eq!((behind_a_path.authority.as_str(), behind_a_path.path.as_str()), ("[::1]", "/board/ws?feeds=texts"));
     }
@@ -155,11 +162,11 @@ mod tests {
             ("wss://localhost:8443", "localhost", 8443, "localhost:8443"),
             ("https://[::1]:80", "::1", 80, "[::1]:80"),
         ] {
-            let address = Target::parse(url, "texts").unwrap().address(None);
+            let address = Target::parse(url, "texts").unwrap().address(WS, None);
             assert_eq!((address.port, address.authority.as_str()), (port, authority));
             assert_eq!((address.host.as_str(), &*address.tls.unwrap().name.to_str()), (name, name));
         }
-        assert!(Target::parse("http://board.example", "texts").unwrap().address(None).tls.is_none());
+        assert!(Target::parse("http://board.example", "texts").unwrap().address(WS, None).tls.is_none());
     }
 
     #[test]

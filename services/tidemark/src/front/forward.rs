@@ -11,12 +11,14 @@ use axum::{
 };
 use axum_reverse_proxy::{ProxyError, ProxyPolicy, TunnelCancellation, proxy_request_on_stream};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use protocol::client::ANSWER_MS;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::{Door, Front};
+use super::{Door, EVENTS, Front};
 
 /// Bodies are kept so that the next replica can be given them too. The app takes 64 KiB and says so itself; this only bounds the memory.
 const MAX_BODY: usize = 1024 * 1024;
@@ -24,7 +26,7 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How long a replica has to answer when there is another one to try.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The same where whoever asks does not wait long, and a second replica is to have its turn after a first one that hangs: a client of a WebSocket
+/// The same where whoever asks does not wait long, and a second replica is to have its turn after a first one that hangs: a client of a dashboard
 /// waits 1 s for `hello`, a dashboard 0.8 s for the metric generator.
 const ANSWER_SOON: Duration = Duration::from_millis(350);
 const _: () = assert!(2 * ANSWER_SOON.as_millis() < 800 && 2 * ANSWER_SOON.as_millis() < ANSWER_MS as u128);
@@ -41,7 +43,7 @@ enum Failure {
     /// It may have been received.
     #[error("no answer: {0}")]
     NoAnswer(String),
-    /// It takes no new WebSockets.
+    /// It takes no new clients.
     #[error("no new connections")]
     Refused,
 }
@@ -57,7 +59,9 @@ pub(super) async fn forward(State((front, door)): State<(Arc<Front>, Door)>, req
         Err(_) => return answer(StatusCode::BAD_REQUEST, "body_incomplete", "the body could not be read"),
     };
     parts.extensions.insert(TunnelCancellation(front.token.clone()));
-    let upgrade = parts.headers.contains_key(header::UPGRADE);
+    let is_stream = parts.uri.path() == EVENTS;
+    // What lasts: such a stream, or a WebSocket.
+    let lasting = is_stream || parts.headers.contains_key(header::UPGRADE);
     let repeatable = is_repeatable(&parts, &body);
 
     let replicas = front.pool(door, parts.uri.path()).in_turn();
@@ -67,12 +71,13 @@ pub(super) async fn forward(State((front, door)): State<(Arc<Front>, Door)>, req
         let patience = match rest {
             0 => ANSWER_LAST,
             _ if !repeatable => ANSWER_LAST,
-            _ if upgrade || door == Door::Services => ANSWER_SOON,
+            _ if lasting || door == Door::Services => ANSWER_SOON,
             _ => ANSWER,
         };
         let attempt = attempt(address, parts.clone(), body.clone(), &front.policy);
         let failure = match timeout(patience, attempt).await {
-            Ok(Ok(response)) if upgrade && response.status() == StatusCode::SERVICE_UNAVAILABLE => Failure::Refused,
+            Ok(Ok(response)) if lasting && response.status() == StatusCode::SERVICE_UNAVAILABLE => Failure::Refused,
+            Ok(Ok(response)) if is_stream => return response.map(|body| until(body, front.token.clone())),
             Ok(Ok(response)) => return response,
             Ok(Err(failure)) => failure,
             Err(_) => Failure::NoAnswer(format!("none within {patience:?}")),
@@ -85,6 +90,11 @@ pub(super) async fn forward(State((front, door)): State<(Arc<Front>, Door)>, req
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "no_replica", "no replica answers, try again");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// The end of the front is the end of its streams, as of its tunnels: it must not wait for what has no end.
+fn until(body: Body, token: CancellationToken) -> Body {
+    Body::from_stream(body.into_data_stream().take_until(token.cancelled_owned()))
 }
 
 /// Whether it does no harm if two replicas get it: reading, and saving under an id that the client made.

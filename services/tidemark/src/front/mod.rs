@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use pool::{Backend, Membership, Pool};
 
+/// Where a dashboard sends events.
+const EVENTS: &str = "/events";
+
 /// The port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -56,7 +59,7 @@ pub struct Front {
     /// Replicas of the metric generator.
     pub generators: Pool,
     policy: ProxyPolicy,
-    /// Ends the tunnels of upgraded connections.
+    /// Ends the tunnels of upgraded connections, and the streams.
     token: CancellationToken,
 }
 
@@ -72,7 +75,7 @@ impl Front {
     fn pool(&self, door: Door, path: &str) -> &Pool {
         match door {
             Door::Services => &self.generators,
-            Door::Users if matches!(path, "/ws" | "/events") => &self.dashboards,
+            Door::Users if matches!(path, "/ws" | EVENTS) => &self.dashboards,
             Door::Users => &self.apps,
         }
     }

@@ -1,6 +1,7 @@
 //! A server that follows a script.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -10,11 +11,13 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
 };
 use fastwebsockets::{Frame, OpCode, Payload, upgrade::IncomingUpgrade};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -25,7 +28,7 @@ pub enum Act {
     /// One `set` after the other, without end.
     Flood,
     Close(u16, &'static str),
-    /// Waits for the client's close frame.
+    /// Waits for the client's close frame, or the end of its request.
     Listen,
 }
 
@@ -52,6 +55,25 @@ impl Script {
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         address
     }
+}
+
+/// The same script as events, for the route `/events`.
+pub async fn stream(State(script): State<Script>, RawQuery(query): RawQuery) -> Response {
+    script.queries.lock().unwrap().push(query.unwrap());
+    let number = script.next.fetch_add(1, Ordering::Relaxed).min(script.connections.len() - 1);
+    let event = |act| async {
+        let text = match act {
+            Act::Say(value) => format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap()),
+            Act::Close(code, reason) => {
+                format!("event: close\ndata: {}\n\n", json!({"code": code, "reason": reason}))
+            }
+            Act::Flood | Act::Listen => std::future::pending().await,
+        };
+        Ok::<_, Infallible>(text)
+    };
+    let acts = futures_util::stream::iter(script.connections[number].clone());
+    let body = Body::from_stream(acts.then(event));
+    ([("content-type", "text/event-stream; charset=utf-8")], body).into_response()
 }
 
 pub async fn connect(State(script): State<Script>, RawQuery(query): RawQuery, upgrade: IncomingUpgrade) -> Response {

@@ -1,7 +1,10 @@
-//! Connections: rounds of candidates, the current one, and the change from one to the other.
+//! Connections: the current one, its candidates, and the change from one to the other.
 
-use super::{ANSWER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, Conn, Effect, Event, STABLE_MS, Values};
-use crate::{Frame, Hello, History, close};
+use super::{
+    ANSWER_MS, Conn, Effect, Event, STABLE_MS, Values,
+    rounds::{Candidate, Failure, Now, Peer, Rounds},
+};
+use crate::{Frame, Transport, close};
 
 /// What a page shows of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,33 +37,11 @@ impl Status {
     }
 }
 
-/// What a `hello` told of the other side.
-#[derive(Debug, Clone)]
-struct Peer {
-    replica: String,
-    history: History,
-    beat_ms: u64,
-}
-
-impl From<Hello> for Peer {
-    fn from(hello: Hello) -> Self {
-        let history = History { store: hello.store, timeline: hello.timeline };
-        Self { replica: hello.replica, history, beat_ms: hello.beat_ms }
-    }
-}
-
-/// A connection that has not delivered yet.
-#[derive(Debug, Clone)]
-struct Candidate {
-    conn: Conn,
-    deadline: u64,
-    peer: Option<Peer>,
-}
-
 /// The connection that delivers.
 #[derive(Debug, Clone)]
 struct Current {
     conn: Conn,
+    transport: Transport,
     peer: Peer,
     heard_at: u64,
 }
@@ -76,26 +57,21 @@ impl Current {
 /// The four kinds of effects, each in its own list so that they leave in the promised order.
 #[derive(Debug, Default)]
 struct Effects {
-    opens: Vec<Effect>,
+    opens: Vec<(Conn, Transport)>,
     closes: Vec<Conn>,
     items: Vec<String>,
     handover: Option<Effect>,
 }
 
 impl Effects {
-    fn into_list(mut self) -> Vec<Effect> {
+    fn into_list(mut self, cursor: Option<&str>) -> Vec<Effect> {
+        let open = |(conn, transport)| Effect::Open { conn, since: cursor.map(str::to_owned), transport };
+        let opens = self.opens.into_iter().map(open);
         self.closes.sort_unstable();
         let closes = self.closes.into_iter().map(|conn| Effect::Close { conn });
         let items = (!self.items.is_empty()).then_some(Effect::Items { keys: self.items });
-        self.opens.into_iter().chain(closes).chain(items).chain(self.handover).collect()
+        opens.chain(closes).chain(items).chain(self.handover).collect()
     }
-}
-
-/// The time of the event, and its random number in [0, 1).
-#[derive(Debug, Clone, Copy)]
-struct Now {
-    ms: u64,
-    random: f64,
 }
 
 /// The client's state machine. Feed it with [`Machine::step`], do what it says, and tick it at [`Machine::wake_at`].
@@ -107,14 +83,7 @@ pub struct Machine {
     refused: Option<String>,
     replica: Option<String>,
     current: Option<Current>,
-    candidates: Vec<Candidate>,
-    opened: Conn,
-    /// Rounds since a connection was last live.
-    rounds: u32,
-    failures: u32,
-    next_round: Option<u64>,
-    /// A candidate of this round was told to wait so long, ms.
-    told_to_wait: Option<u64>,
+    rounds: Rounds,
     live_since: Option<u64>,
     lost_at: Option<u64>,
     moving_since: Option<u64>,
@@ -143,10 +112,16 @@ impl Machine {
         self.refused.as_deref()
     }
 
+    /// What carries the current connection.
+    pub fn transport(&self) -> Option<Transport> {
+        self.current.as_ref().map(|current| current.transport)
+    }
+
     /// When the machine wants its next [`Event::Tick`].
     pub fn wake_at(&self) -> Option<u64> {
-        let deadlines = self.candidates.iter().map(|candidate| candidate.deadline);
-        deadlines.chain(self.next_round).chain(self.current.as_ref().map(Current::silent_at)).min()
+        let Rounds { candidates, next_at, probe_at, .. } = &self.rounds;
+        let deadlines = candidates.iter().map(|candidate| candidate.deadline);
+        deadlines.chain(*next_at).chain(*probe_at).chain(self.current.as_ref().map(Current::silent_at)).min()
     }
 
     /// Takes one event. `now` is in ms of any monotonic clock, `random` in [0, 1).
@@ -159,64 +134,42 @@ impl Machine {
             Event::Closed { conn, code, reason } => self.closed(now, conn, code, &reason, &mut effects),
             Event::Tick => {
                 self.expire(now, &mut effects);
-                if self.next_round.is_some_and(|at| at <= now.ms) {
-                    self.begin_round(now, &mut effects);
-                }
+                self.begin_due(now, now.ms, &mut effects);
             }
             Event::Nudge => {
                 self.expire(now, &mut effects);
-                if self.next_round.is_some() {
-                    self.begin_round(now, &mut effects);
-                }
+                self.begin_due(now, u64::MAX, &mut effects);
             }
             Event::Stop => {
                 self.end(&mut effects);
                 self.refused = None;
             }
         }
-        effects.into_list()
+        effects.into_list(self.values.cursor.as_deref())
     }
 
     fn start(&mut self, now: Now, effects: &mut Effects) {
         if self.started {
             return;
         }
-        (self.started, self.refused, self.failures) = (true, None, 0);
-        self.begin_round(now, effects);
+        (self.started, self.refused, self.rounds.failures) = (true, None, 0);
+        effects.opens.extend(self.rounds.begin(now));
     }
 
-    /// Rule 1: one connection in the first round, two that race in every later one.
-    fn begin_round(&mut self, now: Now, effects: &mut Effects) {
-        (self.next_round, self.told_to_wait) = (None, None);
-        let size = if self.rounds == 0 { 1 } else { 2 };
-        self.rounds += 1;
-        for _ in 0..size {
-            self.opened += 1;
-            self.candidates.push(Candidate { conn: self.opened, deadline: now.ms + ANSWER_MS, peer: None });
-            effects.opens.push(Effect::Open { conn: self.opened, since: self.values.cursor.clone() });
+    /// Rule 8: starts a waited-for round whose time lies at or before `until`, and a probe that is due.
+    fn begin_due(&mut self, now: Now, until: u64, effects: &mut Effects) {
+        if self.rounds.next_at.is_some_and(|at| at <= until) {
+            effects.opens.extend(self.rounds.begin(now));
+        }
+        if self.rounds.probe_at.is_some_and(|at| at <= now.ms) {
+            effects.opens.push(self.rounds.probe(now));
         }
     }
 
-    /// Rule 2: full jitter.
-    fn delay(&self, now: Now) -> u64 {
-        let ceiling = BACKOFF_BASE_MS.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_CAP_MS);
-        (now.random * ceiling as f64) as u64
-    }
-
-    /// Rules 2 and 6: a candidate is out; after the last one the next round is planned.
-    fn fail(&mut self, now: Now, conn: Conn, wait: Option<u64>) {
-        self.candidates.retain(|candidate| candidate.conn != conn);
-        self.told_to_wait = self.told_to_wait.max(wait);
-        if !self.candidates.is_empty() {
-            return;
-        }
-        if let Some(wait) = self.told_to_wait {
-            self.rounds -= 1;
-            self.next_round = Some(now.ms + wait);
-        } else {
-            self.next_round = Some(now.ms + self.delay(now));
-            self.failures += 1;
-        }
+    fn fail(&mut self, now: Now, conn: Conn, failure: Failure) {
+        // Beside a connection that serves and asked for nothing there is no other attempt.
+        let is_probe = self.current.is_some() && self.moving_since.is_none();
+        self.rounds.fail(now, conn, failure, is_probe);
     }
 
     /// Rules 4 and 5: the current connection is gone.
@@ -225,26 +178,21 @@ impl Machine {
         self.moving_since = None;
         self.lost_at = Some(now.ms);
         let stable = self.live_since.take().is_some_and(|since| now.ms - since >= STABLE_MS);
-        if stable {
-            self.failures = 0;
-        }
-        let delay = self.delay(now);
-        if !stable {
-            self.failures += 1;
-        }
-        if self.next_round.is_some() {
-            self.begin_round(now, effects);
-        } else if self.candidates.is_empty() {
-            self.next_round = Some(now.ms + wait.unwrap_or(delay));
+        let delay = self.rounds.delay_after_loss(now, stable);
+        if self.rounds.next_at.is_some() {
+            effects.opens.extend(self.rounds.begin(now));
+        } else if !self.rounds.is_busy() {
+            self.rounds.next_at = Some(now.ms + wait.unwrap_or(delay));
         }
     }
 
     /// Closes what has not answered in time, and the current connection if it has been silent for too long.
     fn expire(&mut self, now: Now, effects: &mut Effects) {
-        let late: Vec<Conn> = self.candidates.iter().filter(|c| c.deadline <= now.ms).map(|c| c.conn).collect();
+        let is_late = |candidate: &&Candidate| candidate.deadline <= now.ms;
+        let late: Vec<Conn> = self.rounds.candidates.iter().filter(is_late).map(|candidate| candidate.conn).collect();
         for conn in late {
             effects.closes.push(conn);
-            self.fail(now, conn, None);
+            self.fail(now, conn, Failure::GIVEN_UP);
         }
         if let Some(conn) =
             self.current.as_ref().filter(|current| current.silent_at() <= now.ms).map(|current| current.conn)
@@ -256,8 +204,7 @@ impl Machine {
 
     fn closed(&mut self, now: Now, conn: Conn, code: u16, reason: &str, effects: &mut Effects) {
         let is_current = self.current.as_ref().is_some_and(|current| current.conn == conn);
-        let is_candidate = self.candidates.iter().any(|candidate| candidate.conn == conn);
-        if !is_current && !is_candidate {
+        if !is_current && self.candidate(conn).is_none() {
             return; // rule 11
         }
         if code == close::POLICY && (is_current || self.current.is_none()) {
@@ -267,14 +214,18 @@ impl Machine {
             return;
         }
         let wait = (code == close::TRY_LATER).then(|| close::parse_retry(reason)).flatten();
-        if is_current { self.lose(now, wait, effects) } else { self.fail(now, conn, wait) }
+        if is_current { self.lose(now, wait, effects) } else { self.fail(now, conn, Failure { code, wait }) }
+    }
+
+    fn candidate(&mut self, conn: Conn) -> Option<&mut Candidate> {
+        self.rounds.candidates.iter_mut().find(|candidate| candidate.conn == conn)
     }
 
     fn frame(&mut self, now: Now, conn: Conn, frame: Option<Frame>, effects: &mut Effects) {
         if self.current.as_ref().is_some_and(|current| current.conn == conn) {
             self.frame_of_current(now, conn, frame, effects);
-        } else if let Some(index) = self.candidates.iter().position(|candidate| candidate.conn == conn) {
-            self.frame_of_candidate(now, index, frame, effects);
+        } else {
+            self.frame_of_candidate(now, conn, frame, effects);
         }
     }
 
@@ -294,9 +245,11 @@ impl Machine {
             }
             Some(Frame::Move(_)) if self.moving_since.is_none() => {
                 self.moving_since = Some(now.ms);
-                if self.candidates.is_empty() && self.next_round.is_none() {
-                    self.begin_round(now, effects);
+                if self.rounds.is_busy() {
+                    // A probe is left to answer: it leads away from this replica too.
+                    return;
                 }
+                effects.opens.extend(self.rounds.begin(now));
             }
             Some(Frame::Set(set)) => effects.items = self.values.apply(now.ms, &current.peer.history, set),
             Some(Frame::Beat(beat)) => self.values.refresh(now.ms, beat),
@@ -304,27 +257,30 @@ impl Machine {
         }
     }
 
-    fn frame_of_candidate(&mut self, now: Now, index: usize, frame: Option<Frame>, effects: &mut Effects) {
-        let candidate = &mut self.candidates[index];
+    fn frame_of_candidate(&mut self, now: Now, conn: Conn, frame: Option<Frame>, effects: &mut Effects) {
         match frame {
             Some(Frame::Hello(hello)) => {
-                let (conn, peer) = (candidate.conn, Peer::from(hello));
-                if self.values.is_past(&peer.history) {
+                let peer = Peer::from(hello);
+                let is_past = self.values.is_past(&peer.history);
+                let Some(candidate) = self.candidate(conn) else { return };
+                if is_past {
                     effects.closes.push(conn);
-                    self.fail(now, conn, None);
+                    self.fail(now, conn, Failure::GIVEN_UP);
                 } else {
                     candidate.deadline = now.ms + ANSWER_MS;
                     candidate.peer = Some(peer);
                 }
             }
             Some(frame @ (Frame::Set(_) | Frame::Beat(_))) => {
-                let (conn, Some(peer)) = (candidate.conn, candidate.peer.clone()) else { return };
+                let Some(candidate) = self.candidate(conn) else { return };
+                let (transport, opened_at) = (candidate.transport, candidate.opened_at);
+                let Some(peer) = candidate.peer.clone() else { return };
                 // Since its hello the current connection may have told of a later timeline.
                 if self.values.is_past(&peer.history) {
                     effects.closes.push(conn);
-                    self.fail(now, conn, None);
+                    self.fail(now, conn, Failure::GIVEN_UP);
                 } else {
-                    self.switch(now, Current { conn, peer, heard_at: now.ms }, effects);
+                    self.switch(now, Current { conn, transport, peer, heard_at: now.ms }, opened_at, effects);
                     self.frame_of_current(now, conn, Some(frame), effects);
                 }
             }
@@ -333,26 +289,27 @@ impl Machine {
     }
 
     /// Rule 3: this one delivers from now on.
-    fn switch(&mut self, now: Now, next: Current, effects: &mut Effects) {
+    fn switch(&mut self, now: Now, next: Current, opened_at: u64, effects: &mut Effects) {
         let old = self.current.take();
-        if let (Some(from), Some(since)) = (self.replica.take(), self.moving_since.or(self.lost_at)) {
+        if let Some(from) = self.replica.take() {
+            // A probe was neither asked for nor caused by a loss: it began with itself.
+            let since = self.moving_since.or(self.lost_at).unwrap_or(opened_at);
             let (to, ms, planned) = (next.peer.replica.clone(), now.ms - since, old.is_some());
             effects.handover = Some(Effect::Handover { from, to, ms, planned });
         }
         effects.closes.extend(old.iter().map(|old| old.conn));
-        effects.closes.extend(self.candidates.drain(..).map(|other| other.conn).filter(|other| *other != next.conn));
+        effects.closes.extend(self.rounds.won(now, next.conn, next.transport));
         self.replica = Some(next.peer.replica.clone());
         self.current = Some(next);
         self.live_since.get_or_insert(now.ms);
-        (self.rounds, self.next_round, self.told_to_wait) = (0, None, None);
         (self.moving_since, self.lost_at) = (None, None);
     }
 
     /// Closes everything; what was learned stays.
     fn end(&mut self, effects: &mut Effects) {
         effects.closes.extend(self.current.take().map(|current| current.conn));
-        effects.closes.extend(self.candidates.drain(..).map(|candidate| candidate.conn));
-        (self.started, self.rounds, self.next_round, self.told_to_wait) = (false, 0, None, None);
-        (self.live_since, self.lost_at, self.moving_since, self.replica) = (None, None, None, None);
+        effects.closes.extend(self.rounds.end());
+        (self.started, self.replica) = (false, None);
+        (self.live_since, self.lost_at, self.moving_since) = (None, None, None);
     }
 }

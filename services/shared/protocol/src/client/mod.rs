@@ -2,12 +2,13 @@
 //! `tests/vectors/` the cases; `frontend/client` is its twin.
 
 mod machine;
+mod rounds;
 mod values;
 
 pub use machine::{Machine, Status};
 pub use values::{Known, Values};
 
-use crate::Frame;
+use crate::{Frame, Transport};
 
 /// How long a connection attempt may take to say `hello`, and again to send its first `set` or `beat`, ms.
 pub const ANSWER_MS: u64 = 1_000;
@@ -17,6 +18,13 @@ pub const BACKOFF_BASE_MS: u64 = 250;
 pub const BACKOFF_CAP_MS: u64 = 10_000;
 /// How long a connection must have lived before earlier failures are forgotten, ms.
 pub const STABLE_MS: u64 = 10_000;
+/// So many WebSockets that failed in a row are a way that lets none through: then SSE is used. One may be a replica that dies, two a race for it.
+pub const FALLBACK: u32 = 3;
+/// Longest time on SSE before a WebSocket is probed for the first time, ms. Replicas that restarted are back by then, so a client that fell back for
+/// their sake returns; behind a proxy that refuses WebSockets it costs one request.
+pub const PROBE_FIRST_MS: u64 = 15_000;
+/// Longest time between later probes, ms: a request a minute is nothing beside the frames.
+pub const PROBE_MS: u64 = 60_000;
 
 /// Number of a connection, from 1 upwards for the life of a machine.
 pub type Conn = u32;
@@ -59,6 +67,8 @@ pub enum Effect {
         conn: Conn,
         /// The cursor to send.
         since: Option<String>,
+        /// What shall carry it.
+        transport: Transport,
     },
     /// Close it with 1000; nothing of it counts any more.
     Close {

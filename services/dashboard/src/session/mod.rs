@@ -1,23 +1,18 @@
-//! One session per socket: it waits for news, writes the newest, and never queues. State per client: a position and a few times.
+//! One session per client: it waits for news, sends the newest, and never queues. State per client: a position and a few times.
+//!
+//! What to send, and when, is decided here for both transports; [`websocket`] and [`sse`] bring it to the client.
 
-use std::{
-    io,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+pub mod sse;
+pub mod websocket;
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use protocol::{Cursor, Feeds, Frame, Move, close};
+use protocol::{Cursor, Feeds, Frame, Move, Transport, close};
 use store::Reader;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     drain::{self, Drain},
     hub::{Hub, Position},
-    inbound::{self, Ended},
     metrics::{Kind, Metrics},
     push::Pushes,
     stream_processor, wire,
@@ -35,10 +29,8 @@ use crate::{
 const SET_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a client that is ahead of this replica waits for a fresh reading. The client gives up after 1,000 ms without `hello`.
 const REREAD: Duration = Duration::from_millis(700);
-/// How long a closing handshake may take.
+/// How long a farewell may take.
 const CLOSING: Duration = Duration::from_secs(1);
-/// What is still read from a client that was closed, bytes.
-const CLOSING_BYTES: usize = 1 << 20;
 
 /// What all sessions share.
 pub struct Context {
@@ -75,73 +67,38 @@ impl From<io::Error> for End {
     }
 }
 
-/// A socket after its upgrade: the stream, and what had been read ahead.
-pub struct Socket {
-    /// The connection itself; the HTTP server's buffers are gone.
-    pub stream: TcpStream,
-    /// Bytes that came with the handshake.
-    pub ahead: Bytes,
+/// What a client says.
+#[derive(Debug)]
+enum Heard {
+    /// Its half of the connection ended, or has to.
+    End(End),
+    /// A ping, with what has to be answered.
+    Ping(Bytes),
 }
 
-/// Serves one client until either side ends.
-pub async fn run(context: &Context, socket: Socket, feeds: Arc<Feeds>, cursor: Option<Cursor>) {
-    let (mut read, mut write) = socket.stream.into_split();
-    let (pongs, mut pongs_to_send) = mpsc::channel(1);
-    let end = {
-        let inbound = pin!(inbound(&mut read, socket.ahead, pongs));
-        let mut session = Session { context, write: &mut write, feeds };
-        session.serve(cursor, inbound, &mut pongs_to_send).await.unwrap_or_else(|end| end)
-    };
-    let code = match end {
-        End::Gone => finish(&mut read, &mut write, close::DONE, "").await,
-        End::Close(code, reason) => finish(&mut read, &mut write, code, reason).await,
-        End::Cut => close::ABNORMAL,
-    };
-    context.metrics.closed(code);
+/// The way to one client. It queues nothing: what it has not taken is still the session's.
+trait Delivery {
+    /// What it is.
+    const TRANSPORT: Transport;
+
+    /// Waits until it may take something. Cancel-safe.
+    fn writable(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Takes as much off the front of the frame as there is room for; `WouldBlock` if there is none.
+    fn try_write(&mut self, frame: &mut Bytes) -> io::Result<()>;
+
+    /// Waits for a word of the client. Cancel-safe.
+    fn heard(&mut self) -> impl Future<Output = Heard> + Send;
 }
 
-/// Closes a client that is not served, with the reason.
-pub async fn refuse(context: &Context, socket: Socket, code: u16, reason: &str) {
-    let (mut read, mut write) = socket.stream.into_split();
-    context.metrics.closed(finish(&mut read, &mut write, code, reason).await);
-}
-
-/// Says why, ends our half, and waits shortly for the other half: unread bytes would turn the end into a reset that swallows the reason.
-async fn finish(read: &mut OwnedReadHalf, write: &mut OwnedWriteHalf, code: u16, reason: &str) -> u16 {
-    let closing = async {
-        write.write_all(&wire::close(code, reason)).await?;
-        write.shutdown().await?;
-        inbound::drain(read, CLOSING_BYTES).await;
-        io::Result::Ok(())
-    };
-    match timeout(CLOSING, closing).await {
-        Ok(Ok(())) | Err(_) => code,
-        Ok(Err(_)) => close::ABNORMAL,
-    }
-}
-
-/// Waits for the first byte before it makes a reader: most clients never send one, and a reader's buffer is 8 KiB.
-async fn inbound(read: &mut OwnedReadHalf, ahead: Bytes, pongs: mpsc::Sender<Bytes>) -> Ended {
-    if ahead.is_empty() && read.readable().await.is_err() {
-        return Ended::Gone;
-    }
-    let stream: Pin<&mut (dyn AsyncRead + Send)> = pin!(ahead.as_ref().chain(read));
-    inbound::read(stream, pongs).await
-}
-
-struct Session<'a> {
+struct Session<'a, D> {
     context: &'a Context,
-    write: &'a mut OwnedWriteHalf,
+    delivery: &'a mut D,
     feeds: Arc<Feeds>,
 }
 
-impl Session<'_> {
-    async fn serve(
-        &mut self,
-        cursor: Option<Cursor>,
-        mut inbound: Pin<&mut impl Future<Output = Ended>>,
-        pongs: &mut mpsc::Receiver<Bytes>,
-    ) -> Result<End, End> {
+impl<D: Delivery> Session<'_, D> {
+    async fn serve(&mut self, cursor: Option<Cursor>) -> Result<End, End> {
         let Context { hub, token, drain, .. } = self.context;
         let mut pulse = hub.subscribe();
         // Before the greeting: a change that comes during it is then told once more, not missed.
@@ -158,9 +115,9 @@ impl Session<'_> {
             if behind && Instant::now() >= next_set {
                 // A frame is made when its first byte can leave: its ages are true, and its values the newest.
                 self.writable().await?;
-                if let Some(update) = hub.news(&self.feeds, &mut position) {
+                if let Some(update) = hub.news(&self.feeds, &mut position, D::TRANSPORT) {
                     told = newest.database;
-                    self.send(&update.frame, Kind::Set).await?;
+                    self.send(update.frame, Kind::Set).await?;
                     last_sent = Instant::now();
                     next_set = last_sent + SET_INTERVAL;
                     self.context.metrics.pushed(update.changed, last_sent);
@@ -176,13 +133,12 @@ impl Session<'_> {
             tokio::select! {
                 biased;
                 () = &mut ended => return Ok(End::Close(close::RESTART, "the replica restarts")),
-                ended = &mut inbound => return Ok(match ended {
-                    Ended::Gone => End::Gone,
-                    Ended::Broken(code, reason) => End::Close(code, reason),
-                }),
-                Some(pong) = pongs.recv() => self.send(&pong, Kind::Pong).await?,
+                heard = self.delivery.heard() => match heard {
+                    Heard::End(end) => return Ok(end),
+                    Heard::Ping(pong) => self.send(pong, Kind::Pong).await?,
+                },
                 grace_ms = &mut turn => {
-                    self.send(&wire::text(&Frame::Move(Move { grace_ms })), Kind::Move).await?;
+                    self.send(wire::frame(&Frame::Move(Move { grace_ms }), D::TRANSPORT), Kind::Move).await?;
                     self.context.metrics.moved();
                 }
                 // While behind, only the time of the next frame matters, not how many more changes come.
@@ -206,25 +162,24 @@ impl Session<'_> {
             let reading = timeout(REREAD, reader.reread()).await.ok()?.ok()?;
             Some(stream_processor::snapshot(&reading))
         };
-        let greeting = hub.answer(&self.feeds, cursor.as_ref(), reread).await;
-        self.send(&greeting.hello, Kind::Hello).await?;
-        self.send(&greeting.first, Kind::First).await?;
+        let greeting = hub.answer(&self.feeds, cursor.as_ref(), reread, D::TRANSPORT).await;
+        self.send(greeting.hello, Kind::Hello).await?;
+        self.send(greeting.first, Kind::First).await?;
         Ok(greeting.position)
     }
 
     async fn beat(&mut self) -> Result<Instant, End> {
-        let frame = self.context.hub.beat(&self.feeds);
-        self.send(&frame, Kind::Beat).await?;
+        let frame = self.context.hub.beat(&self.feeds, D::TRANSPORT);
+        self.send(frame, Kind::Beat).await?;
         Ok(Instant::now())
     }
 
-    /// Writes all of it. Every wait for room in the socket is bounded, so a slow client lives and a stuck one does not.
-    async fn send(&mut self, mut bytes: &[u8], kind: Kind) -> Result<(), End> {
-        self.context.metrics.sent(kind, bytes.len());
-        while !bytes.is_empty() {
-            match self.write.try_write(bytes) {
-                Ok(0) => return Err(End::Cut),
-                Ok(written) => bytes = &bytes[written..],
+    /// Writes all of it. Every wait for room is bounded, so a slow client lives and a stuck one does not.
+    async fn send(&mut self, mut frame: Bytes, kind: Kind) -> Result<(), End> {
+        self.context.metrics.sent(kind, frame.len());
+        while !frame.is_empty() {
+            match self.delivery.try_write(&mut frame) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(error.into()),
             }
@@ -232,14 +187,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn writable(&self) -> Result<(), End> {
+    async fn writable(&mut self) -> Result<(), End> {
         // Nearly always there is room; only a wait needs a timer.
-        if let Some(ready) = self.write.writable().now_or_never() {
+        if let Some(ready) = self.delivery.writable().now_or_never() {
             return Ok(ready?);
         }
         tokio::select! {
             biased;
-            ready = timeout(self.context.stall, self.write.writable()) => match ready {
+            ready = timeout(self.context.stall, self.delivery.writable()) => match ready {
                 Ok(ready) => Ok(ready?),
                 Err(_) => {
                     self.context.metrics.stalled();

@@ -1,0 +1,167 @@
+//! Frames as server-sent events: the body of an HTTP response, pulled by the HTTP server.
+//!
+//! The session is polled with the body, by the task of its connection, and ends with it. The HTTP server holds one part of a frame at a time; the
+//! next one is handed to it when that was given to the kernel. So a frame is made when it can leave, here as on a bare socket.
+
+use std::{
+    future::pending,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{self, Poll},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::Stream;
+use protocol::{Cursor, Feeds, Transport, close, events};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{CLOSING, Context, Delivery, End, Heard, Session};
+use crate::metrics::Metrics;
+
+/// Longest part of a frame that is handed over at a time, bytes. The HTTP server stops asking for more while it holds some hundred KiB: with less, it
+/// keeps asking, and a client that takes nothing is noticed.
+const PART: usize = 64 * 1024;
+
+/// The client took nothing for too long: its connection is cut. The HTTP server does that when a body fails.
+#[derive(Debug, thiserror::Error)]
+#[error("the client takes nothing")]
+pub struct Stuck;
+
+/// A body that consists of what a session hands over. The session ends with the body, which the HTTP server drops when the client has gone.
+pub fn body<S>(session: impl FnOnce(Events) -> S) -> Body
+where
+    S: Future<Output = Result<(), Stuck>> + Send + 'static,
+{
+    let events = Events::default();
+    let handed = Arc::clone(&events.handed);
+    Body::from_stream(Pulled { handed, session: Some(Box::pin(session(events))) })
+}
+
+/// Serves one client until either side ends.
+///
+/// # Errors
+/// [`Stuck`], which has to be the end of its connection.
+pub async fn follow(
+    context: &Context,
+    mut events: Events,
+    feeds: Arc<Feeds>,
+    cursor: Option<Cursor>,
+) -> Result<(), Stuck> {
+    let mut farewell = Farewell { metrics: &context.metrics, code: close::ABNORMAL };
+    let mut session = Session { context, delivery: &mut events, feeds };
+    match session.serve(cursor).await.unwrap_or_else(|end| end) {
+        End::Close(code, reason) => {
+            timeout(CLOSING, events.finish(code, reason)).await.map_err(|_| Stuck)?;
+            farewell.code = code;
+            Ok(())
+        }
+        End::Gone | End::Cut => Err(Stuck),
+    }
+}
+
+/// Counts how it ended, also when that is the end of the body.
+struct Farewell<'a> {
+    metrics: &'a Metrics,
+    code: u16,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        self.metrics.closed(self.code);
+    }
+}
+
+/// What a session hands to the HTTP server.
+pub struct Events {
+    handed: Arc<Mutex<Option<Bytes>>>,
+    /// One permit: the part that the HTTP server holds has it.
+    room: Arc<Semaphore>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { handed: Arc::default(), room: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+/// A part of a frame. When the HTTP server has given it to the kernel it is dropped, and there is room again.
+struct Part {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Events {
+    /// Says why, as a close frame does.
+    async fn finish(&mut self, code: u16, reason: &str) {
+        let mut event = Bytes::from(events::encode_close(code, reason));
+        while !event.is_empty() && self.writable().await.is_ok() {
+            // Without room it waits for the next.
+            let _ = self.try_write(&mut event);
+        }
+    }
+}
+
+impl Delivery for Events {
+    const TRANSPORT: Transport = Transport::Sse;
+
+    async fn writable(&mut self) -> io::Result<()> {
+        // Nobody closes the semaphore.
+        self.room.acquire().await.map(drop).map_err(io::Error::other)
+    }
+
+    fn try_write(&mut self, frame: &mut Bytes) -> io::Result<()> {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let bytes = frame.split_to(frame.len().min(PART));
+        *lock(&self.handed) = Some(Bytes::from_owner(Part { bytes, _room: room }));
+        Ok(())
+    }
+
+    async fn heard(&mut self) -> Heard {
+        // A request says nothing after its head. Its end is the end of the body.
+        pending().await
+    }
+}
+
+fn lock(handed: &Mutex<Option<Bytes>>) -> std::sync::MutexGuard<'_, Option<Bytes>> {
+    // It holds one value that is put in and taken out: it is whole, whoever panicked.
+    handed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Polls the session for the next part.
+struct Pulled<S> {
+    handed: Arc<Mutex<Option<Bytes>>>,
+    /// `None` when it has ended.
+    session: Option<Pin<Box<S>>>,
+}
+
+impl<S: Future<Output = Result<(), Stuck>>> Stream for Pulled<S> {
+    type Item = Result<Bytes, Stuck>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Some(session) = &mut this.session
+            && let Poll::Ready(ended) = session.as_mut().poll(context)
+        {
+            this.session = None;
+            if let Err(stuck) = ended {
+                return Poll::Ready(Some(Err(stuck)));
+            }
+        }
+        match lock(&this.handed).take() {
+            Some(part) => Poll::Ready(Some(Ok(part))),
+            None if this.session.is_none() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
