@@ -165,3 +165,58 @@ impl<S: Future<Output = Result<(), Stuck>>> Stream for Pulled<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    async fn write(events: &mut Events, mut frame: Bytes) {
+        while !frame.is_empty() {
+            events.writable().await.unwrap();
+            events.try_write(&mut frame).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_frame_leaves_part_by_part_and_each_when_the_one_before_has_left() {
+        let frame: Bytes = (0..=255).cycle().take(2 * PART + 1).collect();
+        let sent = frame.clone();
+        let session = |mut events: Events| async move {
+            write(&mut events, sent).await;
+            Ok(())
+        };
+        let mut parts = body(session).into_data_stream();
+        let mut arrived = Vec::new();
+        for length in [PART, PART, 1] {
+            let part = parts.next().await.unwrap().unwrap();
+            assert_eq!(part.len(), length);
+            arrived.extend_from_slice(&part);
+            if arrived.len() < frame.len() {
+                assert!(parts.next().now_or_never().is_none(), "the part is still held");
+            }
+        }
+        assert!(parts.next().await.is_none());
+        assert_eq!(arrived, frame);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_stuck_is_an_error_of_the_body() {
+        let session = |mut events: Events| async move {
+            write(&mut events, Bytes::from_static(b"one")).await;
+            // The part is taken by now, and held.
+            tokio::task::yield_now().await;
+            assert_eq!(
+                events.try_write(&mut Bytes::from_static(b"two")).unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+            Err(Stuck)
+        };
+        let mut parts = body(session).into_data_stream();
+        let held = parts.next().await.unwrap().unwrap();
+        assert_eq!(&held[..], b"one");
+        assert_eq!(parts.next().await.unwrap().unwrap_err().to_string(), "the client takes nothing");
+        assert!(parts.next().await.is_none());
+    }
+}
