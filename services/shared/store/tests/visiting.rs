@@ -312,6 +312,21 @@ async fn an_audit_corrects_the_number_and_forgets_old_visits_but_not_the_total(
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_replica_knows_how_many_others_hold_a_lease(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let (visitors, ..) = replica(&stage, stage.database(), QUICK);
+    let (_second, _, second) = replica(&stage, stage.database(), QUICK);
+    let (_third, ..) = replica(&stage, stage.database(), QUICK);
+    // One that was killed, and is not swept yet.
+    let dead = "INSERT INTO tidemark.instances (id, name, lease_until) VALUES (gen_random_uuid(), 'dead', now() - interval '1 second')";
+    sqlx::query(dead).execute(&stage.pool).await.unwrap();
+    wait_until(LONG, "both others are known", async || visitors.peers() == 2).await;
+    second.cancel();
+    wait_until(LONG, "one has ended", async || visitors.peers() == 1).await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn a_replica_that_ends_takes_its_visitors_along(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     let ((one, _, token), (two, ..)) =

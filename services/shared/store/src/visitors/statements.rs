@@ -48,7 +48,8 @@ SELECT
   EXISTS (SELECT FROM lease),
   (SELECT count(*) FROM added),
   (SELECT count(*) FROM removed),
-  (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM tidemark.instances WHERE id <> $1)";
+  (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM tidemark.instances WHERE id <> $1),
+  (SELECT count(*) FROM tidemark.instances WHERE id <> $1 AND lease_until > clock_timestamp())";
 
 const FORGET_VISITS: &str = "
 DELETE FROM tidemark.visits WHERE id IN (
@@ -66,6 +67,8 @@ pub(super) struct Beat {
     pub removed: u64,
     /// In how long the next lease of another instance ends, if it is not renewed.
     pub next_end: Option<Duration>,
+    /// How many other instances hold a lease.
+    pub peers: u64,
 }
 
 /// Makes an instance.
@@ -111,7 +114,7 @@ pub(super) async fn beat(
     lease: Duration,
 ) -> Result<Beat, sqlx::Error> {
     let (visits, ns) = columns(rows);
-    let (held, added, removed, next_end): (bool, i64, i64, Option<f64>) = sqlx::query_as(BEAT)
+    let (held, added, removed, next_end, peers): (bool, i64, i64, Option<f64>, i64) = sqlx::query_as(BEAT)
         .bind(instance)
         .bind(visits)
         .bind(ns)
@@ -123,6 +126,7 @@ pub(super) async fn beat(
         added: added.unsigned_abs(),
         removed: removed.unsigned_abs(),
         next_end: next_end.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        peers: peers.unsigned_abs(),
     })
 }
 
