@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use protocol::{Cursor, Feeds, PROTOCOL, close};
-use runtime::Tasks;
-use serde_json::json;
-use tokio::{net::TcpStream, sync::watch};
+use runtime::{Tasks, error_answer as error};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use crate::{
+    admission::{Gate, Later, Place, Reason},
     db_updater::{DbUpdater, Visit},
     hub::Refusal,
     metrics::Handshake,
@@ -38,8 +38,19 @@ pub struct Gateway {
     pub tasks: Tasks,
     /// Who is told of visits that come and go.
     pub visitors: DbUpdater,
+    /// Who is served, and who has to come again.
+    pub gate: Arc<Gate>,
     /// How many sockets are open.
     pub open: watch::Sender<usize>,
+}
+
+/// Counts one open socket for as long as it lives.
+struct Open(watch::Sender<usize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -52,7 +63,7 @@ struct Params {
 
 /// What to do with a client whose upgrade is accepted.
 enum Admission {
-    Serve(Arc<Feeds>, Option<Cursor>, Option<Visit>),
+    Serve(Place, Arc<Feeds>, Option<Cursor>, Option<Visit>),
     Close(Handshake, u16, String),
 }
 
@@ -61,10 +72,6 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     let not_found =
         async || error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path; the dashboard serves /ws");
     Router::new().route("/ws", get(connect)).fallback(not_found).with_state(gateway)
-}
-
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
 }
 
 async fn connect(
@@ -95,9 +102,13 @@ async fn connect(
         Ok(Ok(visit)) => visit,
         Err(_) => None,
     };
+    let Some(open) = gateway.open() else {
+        metrics.handshake(Handshake::Flood);
+        return error(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections, try again later");
+    };
     let admission = gateway.admit(query, &headers, visit);
     let task = Arc::clone(&gateway);
-    gateway.tasks.tracker.spawn(async move { task.serve(upgraded, admission).await });
+    gateway.tasks.tracker.spawn(async move { task.serve(open, upgraded, admission).await });
     response.into_response()
 }
 
@@ -116,6 +127,17 @@ fn choose_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
 }
 
 impl Gateway {
+    /// One more socket, if there may be one more.
+    fn open(&self) -> Option<Open> {
+        let most = self.gate.sockets();
+        let count = |open: &mut usize| {
+            let room = *open < most;
+            *open += usize::from(room);
+            room
+        };
+        self.open.send_if_modified(count).then(|| Open(self.open.clone()))
+    }
+
     fn admit(
         &self,
         query: Result<Query<Params>, QueryRejection>,
@@ -137,7 +159,19 @@ impl Gateway {
             Err(error) => return bad_query(error.to_string()),
         };
         match self.context.hub.admit(&feeds) {
-            Ok(()) => Admission::Serve(Arc::new(feeds), params.since.and_then(|since| since.parse().ok()), visit),
+            Ok(()) => {
+                let cursor: Option<Cursor> = params.since.and_then(|since| since.parse().ok());
+                match self.gate.admit(cursor.is_some(), Instant::now(), rand::random()) {
+                    Ok(place) => Admission::Serve(place, Arc::new(feeds), cursor, visit),
+                    Err(Later { reason, retry_ms }) => {
+                        let outcome = match reason {
+                            Reason::Rate => Handshake::Rate,
+                            Reason::Full => Handshake::Full,
+                        };
+                        Admission::Close(outcome, close::TRY_LATER, close::retry_reason(retry_ms))
+                    }
+                }
+            }
             Err(Refusal::UnknownFeed(feed)) => bad_query(format!("feeds: there is no feed {feed}")),
             Err(Refusal::NotReady) => {
                 Admission::Close(Handshake::NotReady, close::TRY_LATER, close::retry_reason(RETRY_MS))
@@ -145,11 +179,10 @@ impl Gateway {
         }
     }
 
-    async fn serve(&self, upgraded: UpgradeFut, admission: Admission) {
-        self.open.send_modify(|open| *open += 1);
-        let counted = self.context.metrics.open();
+    async fn serve(&self, _open: Open, upgraded: UpgradeFut, admission: Admission) {
+        let _counted = self.context.metrics.open();
         match (socket(upgraded).await, admission) {
-            (Some(socket), Admission::Serve(feeds, cursor, visit)) => {
+            (Some(socket), Admission::Serve(_place, feeds, cursor, visit)) => {
                 self.context.metrics.handshake(Handshake::Accepted);
                 visit.inspect(|visit| self.visitors.connect(*visit));
                 session::run(&self.context, socket, feeds, cursor).await;
@@ -161,8 +194,6 @@ impl Gateway {
             }
             (None, _) => self.context.metrics.handshake(Handshake::Failed),
         }
-        drop(counted);
-        self.open.send_modify(|open| *open -= 1);
     }
 }
 

@@ -37,13 +37,19 @@ pub enum Handshake {
     Query,
     /// Nothing was read yet.
     NotReady,
+    /// Too many handshakes a second.
+    Rate,
+    /// Too many connections.
+    Full,
+    /// So many sockets that only a plain answer was given.
+    Flood,
     /// No WebSocket of ours, or the upgrade failed.
     Failed,
 }
 
 impl Handshake {
     /// The labels, in the order of the variants.
-    const LABELS: [&'static str; 5] = ["accepted", "origin", "query", "not_ready", "failed"];
+    const LABELS: [&'static str; 8] = ["accepted", "origin", "query", "not_ready", "rate", "full", "flood", "failed"];
 }
 
 /// Close codes as labels. The last one stands for an end without any.

@@ -36,7 +36,7 @@ const SET_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a client that is ahead of this replica waits for a fresh reading. The client gives up after 1,000 ms without `hello`.
 const REREAD: Duration = Duration::from_millis(700);
 /// How long a closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(1);
+pub(crate) const CLOSING: Duration = Duration::from_secs(1);
 /// What is still read from a client that was closed, bytes.
 const CLOSING_BYTES: usize = 1 << 20;
 

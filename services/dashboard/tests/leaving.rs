@@ -5,7 +5,7 @@ mod common;
 
 use std::{process::Stdio, time::Duration};
 
-use common::{Client, Got, LONG, Replica, settings, url};
+use common::{Client, Got, LONG, Replica, fixed, settings, url};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use test_support::wait_until;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn clients_are_moved_over_the_window_and_new_ones_are_refused(_: PgPoolOptions, options: PgConnectOptions) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_secs(2);
+    own.drain = fixed(Duration::from_secs(2));
     let replica = Replica::start(own).await;
     let mut clients = Vec::new();
     for _ in 0..40 {
@@ -58,7 +58,7 @@ async fn clients_are_moved_over_the_window_and_new_ones_are_refused(_: PgPoolOpt
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn who_does_not_leave_is_closed_with_1012_and_the_end_comes_in_time(_: PgPoolOptions, options: PgConnectOptions) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_millis(300);
+    own.drain = fixed(Duration::from_millis(300));
     let replica = Replica::start(own).await;
     let mut client = replica.connect("feeds=texts").await;
     client.greeted().await;

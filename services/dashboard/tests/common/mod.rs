@@ -7,7 +7,9 @@ pub mod process;
 
 use std::{net::SocketAddr, time::Duration};
 
-use dashboard::{Settings, origin::AllowedOrigins, servers::ServersConfig};
+use dashboard::{
+    Settings, admission::Limits, drain::Window, origin::AllowedOrigins, servers::ServersConfig, sockets::SocketOptions,
+};
 use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite};
 use runtime::{Listeners, Signals};
 use serde_json::Value;
@@ -39,13 +41,20 @@ pub fn settings(database: DatabaseUrl) -> Settings {
     Settings {
         replica: "dashboard-test".into(),
         origins: AllowedOrigins::default(),
-        drain: Duration::from_millis(200),
+        limits: Limits::default(),
+        sockets: SocketOptions::default(),
+        drain: fixed(Duration::from_millis(200)),
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database.clone(), "dashboard-test"),
         visitors: VisitorsConfig::new(database, "dashboard-test"),
         servers: ServersConfig::new(None),
     }
+}
+
+/// A window that does not depend on the number of clients.
+pub fn fixed(window: Duration) -> Window {
+    Window { least: window, most: window }
 }
 
 impl Replica {
