@@ -13,6 +13,7 @@ pub mod hub;
 pub mod inbound;
 pub mod metrics;
 pub mod origin;
+pub mod outlet;
 pub mod push;
 pub mod servers;
 pub mod session;

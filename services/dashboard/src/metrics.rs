@@ -107,7 +107,10 @@ impl Metrics {
             closes: IntCounterVec::new(closes, &["code"])?,
             frames: Kind::LABELS.map(|label| frames.with_label_values(&[label])),
             bytes: IntCounter::new("tidemark_sent_bytes_total", "Bytes of frames sent to clients.")?,
-            stalls: IntCounter::new("tidemark_stalled_total", "Connections cut because a write made no progress.")?,
+            stalls: IntCounter::new(
+                "tidemark_stalled_total",
+                "Connections cut because the client took or acknowledged nothing.",
+            )?,
             moves: IntCounter::new("tidemark_moves_total", "Clients that were asked to move to another replica.")?,
             push_latency: Histogram::with_opts(latency.buckets(PUSH_BUCKETS.to_vec()))?,
         };
@@ -175,7 +178,7 @@ impl Metrics {
         self.moves.inc();
     }
 
-    /// A client was cut because it took nothing for too long.
+    /// A client was cut because it took or acknowledged nothing for too long.
     pub fn stalled(&self) {
         self.stalls.inc();
     }

@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     drain::{self, Drain},
-    hub::{Hub, Position},
+    hub::{Hub, Position, Update},
     inbound::{self, Ended},
     metrics::{Kind, Metrics},
+    outlet::{Cut, Outlet},
     push::Pushes,
     stream_processor, wire,
 };
@@ -65,13 +66,13 @@ enum End {
     Gone,
     /// Close with this code and reason.
     Close(u16, &'static str),
-    /// A write failed or made no progress, or was cut short by the end of the process: nothing can be said any more.
-    Cut,
+    /// Nothing can be said any more.
+    Cut(Cut),
 }
 
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Cut
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(cut)
     }
 }
 
@@ -89,13 +90,19 @@ pub async fn run(context: &Context, socket: Socket, feeds: Arc<Feeds>, cursor: O
     let (pongs, mut pongs_to_send) = mpsc::channel(1);
     let end = {
         let inbound = pin!(inbound(&mut read, socket.ahead, pongs));
-        let mut session = Session { context, write: &mut write, feeds };
+        let outlet = Outlet::new(&write, &context.token, context.stall);
+        let mut session = Session { context, outlet, feeds };
         session.serve(cursor, inbound, &mut pongs_to_send).await.unwrap_or_else(|end| end)
     };
     let code = match end {
         End::Gone => finish(&mut read, &mut write, close::DONE, "").await,
         End::Close(code, reason) => finish(&mut read, &mut write, code, reason).await,
-        End::Cut => close::ABNORMAL,
+        End::Cut(cut) => {
+            if cut == Cut::Stalled {
+                context.metrics.stalled();
+            }
+            close::ABNORMAL
+        }
     };
     context.metrics.closed(code);
 }
@@ -131,7 +138,7 @@ async fn inbound(read: &mut OwnedReadHalf, ahead: Bytes, pongs: mpsc::Sender<Byt
 
 struct Session<'a> {
     context: &'a Context,
-    write: &'a mut OwnedWriteHalf,
+    outlet: Outlet<'a>,
     feeds: Arc<Feeds>,
 }
 
@@ -156,11 +163,8 @@ impl Session<'_> {
             let newest = *pulse.borrow_and_update();
             let behind = newest.position != position;
             if behind && Instant::now() >= next_set {
-                // A frame is made when its first byte can leave: its ages are true, and its values the newest.
-                self.writable().await?;
-                if let Some(update) = hub.news(&self.feeds, &mut position) {
+                if let Some(update) = self.tell(&mut position).await? {
                     told = newest.database;
-                    self.send(&update.frame, Kind::Set).await?;
                     last_sent = Instant::now();
                     next_set = last_sent + SET_INTERVAL;
                     self.context.metrics.pushed(update.changed, last_sent);
@@ -178,6 +182,7 @@ impl Session<'_> {
                 () = &mut ended => return Ok(End::Close(close::RESTART, "the replica restarts")),
                 ended = &mut inbound => return Ok(match ended {
                     Ended::Gone => End::Gone,
+                    Ended::Silent => End::Cut(Cut::Stalled),
                     Ended::Broken(code, reason) => End::Close(code, reason),
                 }),
                 Some(pong) = pongs.recv() => self.send(&pong, Kind::Pong).await?,
@@ -215,41 +220,34 @@ impl Session<'_> {
         Ok(greeting.position)
     }
 
+    /// Tells what is new, if anything is.
+    async fn tell(&mut self, position: &mut Position) -> Result<Option<Update>, End> {
+        let Context { hub, metrics, .. } = self.context;
+        loop {
+            let mut newest = *position;
+            let Some(update) = hub.news(&self.feeds, &mut newest) else {
+                *position = newest;
+                return Ok(None);
+            };
+            // A frame that has to wait for its first byte to leave is made anew: its ages are true, and its values the newest.
+            if let Some(rest) = self.outlet.offer(&update.frame)? {
+                metrics.sent(Kind::Set, update.frame.len());
+                self.outlet.write(rest).await?;
+                *position = newest;
+                return Ok(Some(update));
+            }
+            self.outlet.room().await?;
+        }
+    }
+
     async fn beat(&mut self) -> Result<Instant, End> {
         let frame = self.context.hub.beat(&self.feeds);
         self.send(&frame, Kind::Beat).await?;
         Ok(Instant::now())
     }
 
-    /// Writes all of it. Every wait for room in the socket is bounded, so a slow client lives and a stuck one does not.
-    async fn send(&mut self, mut bytes: &[u8], kind: Kind) -> Result<(), End> {
-        self.context.metrics.sent(kind, bytes.len());
-        while !bytes.is_empty() {
-            match self.write.try_write(bytes) {
-                Ok(0) => return Err(End::Cut),
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    async fn writable(&self) -> Result<(), End> {
-        // Nearly always there is room; only a wait needs a timer.
-        if let Some(ready) = self.write.writable().now_or_never() {
-            return Ok(ready?);
-        }
-        tokio::select! {
-            biased;
-            ready = timeout(self.context.stall, self.write.writable()) => match ready {
-                Ok(ready) => Ok(ready?),
-                Err(_) => {
-                    self.context.metrics.stalled();
-                    Err(End::Cut)
-                }
-            },
-            () = self.context.token.cancelled() => Err(End::Cut),
-        }
+    async fn send(&mut self, frame: &[u8], kind: Kind) -> Result<(), End> {
+        self.context.metrics.sent(kind, frame.len());
+        Ok(self.outlet.write(frame).await?)
     }
 }
