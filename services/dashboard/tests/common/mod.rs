@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 pub mod collector;
+pub mod crowd;
 pub mod process;
+pub mod queries;
 
 use std::{net::SocketAddr, time::Duration};
 
