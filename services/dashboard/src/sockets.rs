@@ -1,9 +1,8 @@
 //! What the kernel is told about users' sockets. It is set on the listening socket: those that it accepts have it from there, whatever is spoken on them.
 
-use std::{io, time::Duration};
-
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use std::{io, time::Duration};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A connection that nothing was sent on for so long is probed: a peer that vanished before it asked for anything has nothing to acknowledge. Sessions
 /// send a beat before.
@@ -13,9 +12,9 @@ const PROBE: Duration = Duration::from_secs(3);
 
 /// For clients that are slow: what waits in the kernel is old by the time it arrives, and cannot be taken back. Two full frames of a board.
 pub const UNSENT: u32 = 16 * 1024;
-/// A peer that acknowledges nothing is closed within 30 s. What it could acknowledge is sent at the latest one beat (5 s) after it fell silent; a second
-/// is for timers.
-const SILENCE: Duration = Duration::from_secs(24);
+/// A peer that acknowledges nothing is closed within 30 s. What it could acknowledge is sent at the latest one beat (5 s) after it fell silent; 5 s are
+/// for the kernel's timers, which may be late by an eighth, and for a busy machine.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Choices about a user's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +56,39 @@ impl SocketOptions {
     }
 }
 
+/// Takes the limit of silence off a socket, and gives it; `None` if there is none.
+pub fn lift_silence(stream: &TcpStream) -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(stream);
+        let silence = socket.tcp_user_timeout().ok().flatten()?;
+        socket.set_tcp_user_timeout(None).ok().map(|()| silence)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
+/// Sets the limit of silence that was taken off.
+///
+/// # Errors
+/// When the kernel does not take it.
+pub fn limit_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        SockRef::from(stream).set_tcp_user_timeout(Some(silence))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (stream, silence);
+        Ok(())
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use tokio::net::TcpStream;
-
     use super::*;
 
     #[tokio::test]

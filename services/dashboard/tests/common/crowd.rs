@@ -32,11 +32,15 @@ pub enum Arrival {
 
 /// One handshake, without a repeat.
 pub async fn arrive(addr: SocketAddr, query: &str) -> Arrival {
+    match TcpStream::connect(addr).await {
+        Ok(stream) => shake_hands(stream, query).await,
+        Err(error) => Arrival::Rejected(error.to_string()),
+    }
+}
+
+/// The same on a connection that is open.
+pub async fn shake_hands(mut stream: TcpStream, query: &str) -> Arrival {
     let lost = |error: std::io::Error| Arrival::Rejected(error.to_string());
-    let mut stream = match TcpStream::connect(addr).await {
-        Ok(stream) => stream,
-        Err(error) => return lost(error),
-    };
     let request = format!(
         "GET /ws?{query} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
