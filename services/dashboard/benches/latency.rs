@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Frames, connect, frame};
 
-use dashboard::{Settings, origin::AllowedOrigins};
+use dashboard::{Settings, admission::Limits, drain::Window, origin::AllowedOrigins, sockets::SocketOptions};
 use runtime::{Listeners, Signals};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
 use store::{DatabaseUrl, ReaderConfig, VisitorsConfig};
@@ -34,7 +34,9 @@ async fn main() {
     let settings = Settings {
         replica: "bench".into(),
         origins: AllowedOrigins::default(),
-        drain: Duration::ZERO,
+        limits: Limits::default(),
+        sockets: SocketOptions::default(),
+        drain: Window { least: Duration::ZERO, most: Duration::ZERO },
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database.clone(), "bench"),

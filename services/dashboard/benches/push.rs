@@ -12,6 +12,7 @@ use std::{
 };
 
 use dashboard::{
+    admission::{Gate, Limits},
     db_updater::DbUpdater,
     gateway::{self, Gateway},
     hub::{Hub, Scalar, Snapshot},
@@ -212,7 +213,10 @@ async fn dashboard() {
         stopped.token.clone(),
     ));
     let (origins, context) = (AllowedOrigins::default(), Arc::new(context));
-    let gateway = Gateway { origins, context, tasks: tasks.clone(), visitors, open };
+    // As many at once as there are: what is measured comes after.
+    let limits = Limits { burst: 2 * SOCKETS as u32, ..Limits::default() };
+    let gate = Arc::new(Gate::new(limits, usize::MAX, tokio::time::Instant::now()));
+    let gateway = Gateway { origins, context, tasks: tasks.clone(), visitors, gate, open };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
     let before = resident_kib();

@@ -29,9 +29,13 @@ pub(crate) async fn connect(
         Ok(visit) => visit,
         Err(malformed) => return bad_visit(malformed),
     };
+    let seat = match Seat::take(&gateway, Transport::Sse) {
+        Ok(seat) => seat,
+        Err(answer) => return *answer,
+    };
     let body = match gateway.admit(query, &headers, visit) {
-        Admission::Serve(feeds, cursor, visit) => sse::body(move |events| async move {
-            let _seat = Seat::take(&gateway, Transport::Sse).accepted(visit);
+        Admission::Serve(place, feeds, cursor, visit) => sse::body(move |events| async move {
+            let _seat = seat.accepted(place, visit);
             sse::follow(&gateway.context, events, feeds, cursor).await
         }),
         Admission::Close(outcome, code, reason) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use fastwebsockets::upgrade::{IncomingUpgrade, UpgradeFut};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use protocol::{Cursor, Feeds, FeedsError, PROTOCOL, Transport, close};
-use runtime::Tasks;
-use serde_json::json;
-use tokio::{net::TcpStream, sync::watch};
+use runtime::{Tasks, error_answer as error};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use crate::{
+    admission::{Gate, Later, Place, Reason},
     db_updater::{DbUpdater, Visit, VisitError},
     events,
     hub::Refusal,
@@ -43,6 +43,8 @@ pub struct Gateway {
     pub tasks: Tasks,
     /// Who is told of visits that come and go.
     pub visitors: DbUpdater,
+    /// Who is served, and who has to come again.
+    pub gate: Arc<Gate>,
     /// How many clients are connected.
     pub open: watch::Sender<usize>,
 }
@@ -81,7 +83,7 @@ impl Params {
 
 /// What to do with a client that can be told.
 pub(crate) enum Admission {
-    Serve(Arc<Feeds>, Option<Cursor>, Option<Visit>),
+    Serve(Place, Arc<Feeds>, Option<Cursor>, Option<Visit>),
     Close(Handshake, u16, String),
 }
 
@@ -95,10 +97,6 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/events", get(events::connect))
         .fallback(not_found)
         .with_state(gateway)
-}
-
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
 }
 
 async fn connect(
@@ -124,9 +122,13 @@ async fn connect(
         Ok(visit) => visit,
         Err(malformed) => return bad_visit(malformed),
     };
+    let seat = match Seat::take(&gateway, Transport::WebSocket) {
+        Ok(seat) => seat,
+        Err(answer) => return *answer,
+    };
     let admission = gateway.admit(query, &headers, visit);
     let task = Arc::clone(&gateway);
-    gateway.tasks.tracker.spawn(async move { task.serve(upgraded, admission).await });
+    gateway.tasks.tracker.spawn(async move { task.serve(seat, upgraded, admission).await });
     response.into_response()
 }
 
@@ -177,7 +179,19 @@ impl Gateway {
             Err(error) => return bad_query(error.to_string()),
         };
         match self.context.hub.admit(&feeds) {
-            Ok(()) => Admission::Serve(Arc::new(feeds), params.cursor(), visit),
+            Ok(()) => {
+                let cursor = params.cursor();
+                match self.gate.admit(cursor.is_some(), Instant::now(), rand::random()) {
+                    Ok(place) => Admission::Serve(place, Arc::new(feeds), cursor, visit),
+                    Err(Later { reason, retry_ms }) => {
+                        let outcome = match reason {
+                            Reason::Rate => Handshake::Rate,
+                            Reason::Full => Handshake::Full,
+                        };
+                        Admission::Close(outcome, close::TRY_LATER, close::retry_reason(retry_ms))
+                    }
+                }
+            }
             Err(Refusal::UnknownFeed(feed)) => bad_query(format!("feeds: there is no feed {feed}")),
             Err(Refusal::NotReady) => {
                 Admission::Close(Handshake::NotReady, close::TRY_LATER, close::retry_reason(RETRY_MS))
@@ -185,11 +199,10 @@ impl Gateway {
         }
     }
 
-    async fn serve(&self, upgraded: UpgradeFut, admission: Admission) {
-        let seat = Seat::take(self, Transport::WebSocket);
+    async fn serve(&self, seat: Seat, upgraded: UpgradeFut, admission: Admission) {
         match (socket(upgraded).await, admission) {
-            (Some(socket), Admission::Serve(feeds, cursor, visit)) => {
-                let _seat = seat.accepted(visit);
+            (Some(socket), Admission::Serve(place, feeds, cursor, visit)) => {
+                let _seat = seat.accepted(place, visit);
                 websocket::run(&self.context, socket, feeds, cursor).await;
             }
             (Some(socket), Admission::Close(outcome, code, reason)) => {
@@ -202,27 +215,41 @@ impl Gateway {
 }
 
 /// One client more, until it is dropped.
-pub(crate) struct Seat<'a> {
-    gateway: &'a Gateway,
+pub(crate) struct Seat {
+    gateway: Arc<Gateway>,
     visit: Option<Visit>,
+    place: Option<Place>,
     _counted: OpenConnection,
 }
 
-impl<'a> Seat<'a> {
-    pub(crate) fn take(gateway: &'a Gateway, transport: Transport) -> Self {
-        gateway.open.send_modify(|open| *open += 1);
-        Self { gateway, visit: None, _counted: gateway.context.metrics.open(transport) }
+impl Seat {
+    /// None if there are as many as the process can hold: then it has to be said without a connection.
+    pub(crate) fn take(gateway: &Arc<Gateway>, transport: Transport) -> Result<Self, Box<Response>> {
+        let most = gateway.gate.sockets();
+        let count = |open: &mut usize| {
+            let room = *open < most;
+            *open += usize::from(room);
+            room
+        };
+        if !gateway.open.send_if_modified(count) {
+            gateway.context.metrics.handshake(Handshake::Flood);
+            let answer = error(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections, try again later");
+            return Err(Box::new(answer));
+        }
+        let counted = gateway.context.metrics.open(transport);
+        Ok(Self { gateway: Arc::clone(gateway), visit: None, place: None, _counted: counted })
     }
 
     /// It is served, and visits.
-    pub(crate) fn accepted(mut self, visit: Option<Visit>) -> Self {
+    pub(crate) fn accepted(mut self, place: Place, visit: Option<Visit>) -> Self {
         self.gateway.context.metrics.handshake(Handshake::Accepted);
+        self.place = Some(place);
         self.visit = visit.inspect(|visit| self.gateway.visitors.connect(*visit));
         self
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.visit.inspect(|visit| self.gateway.visitors.disconnect(*visit));
         self.gateway.open.send_modify(|open| *open -= 1);

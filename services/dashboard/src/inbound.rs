@@ -1,6 +1,8 @@
 //! What a client sends: pings, pongs and a close at the most. A client of `tidemark.v1` asks for nothing after the handshake, so everything
 //! else breaks the rules, and the connection is closed with the reason.
 
+use std::io;
+
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Role, WebSocketError};
 use protocol::close;
@@ -21,6 +23,8 @@ const MAX_HEAD: usize = 14;
 pub enum Ended {
     /// The client closed, or went away.
     Gone,
+    /// The client acknowledged nothing for so long that the kernel gave up.
+    Silent,
     /// The client broke the rules: close with this code and reason.
     Broken(u16, &'static str),
 }
@@ -78,6 +82,7 @@ fn of_error(error: &WebSocketError) -> Ended {
         E::InvalidFragment | E::InvalidContinuationFrame | E::InvalidValue => {
             Ended::Broken(close::PROTOCOL_ERROR, "not a frame of RFC 6455")
         }
+        E::IoError(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Silent,
         _ => Ended::Gone,
     }
 }

@@ -39,13 +39,19 @@ pub enum Handshake {
     Query,
     /// Nothing was read yet.
     NotReady,
+    /// Too many handshakes a second.
+    Rate,
+    /// Too many connections.
+    Full,
+    /// So many sockets that only a plain answer was given.
+    Flood,
     /// No WebSocket of ours, or the upgrade failed.
     Failed,
 }
 
 impl Handshake {
     /// The labels, in the order of the variants.
-    const LABELS: [&'static str; 5] = ["accepted", "origin", "query", "not_ready", "failed"];
+    const LABELS: [&'static str; 8] = ["accepted", "origin", "query", "not_ready", "rate", "full", "flood", "failed"];
 }
 
 /// Close codes as labels. The last one stands for an end without any.
@@ -104,7 +110,10 @@ impl Metrics {
             closes: IntCounterVec::new(closes, &["code"])?,
             frames: Kind::LABELS.map(|label| frames.with_label_values(&[label])),
             bytes: IntCounter::new("tidemark_sent_bytes_total", "Bytes of frames sent to clients.")?,
-            stalls: IntCounter::new("tidemark_stalled_total", "Connections cut because a write made no progress.")?,
+            stalls: IntCounter::new(
+                "tidemark_stalled_total",
+                "Connections cut because the client took or acknowledged nothing.",
+            )?,
             moves: IntCounter::new("tidemark_moves_total", "Clients that were asked to move to another replica.")?,
             push_latency: Histogram::with_opts(latency.buckets(PUSH_BUCKETS.to_vec()))?,
         };
@@ -176,7 +185,7 @@ impl Metrics {
         self.moves.inc();
     }
 
-    /// A client was cut because it took nothing for too long.
+    /// A client was cut because it took or acknowledged nothing for too long.
     pub fn stalled(&self) {
         self.stalls.inc();
     }

@@ -114,7 +114,7 @@ impl Stage {
 async fn replica(pair: &Pair, way: &Proxy, name: &str) -> Replica {
     let mut settings = settings(pair.primary.through(way).into());
     settings.replica = name.to_owned();
-    settings.drain = Duration::from_millis(500);
+    settings.drain = common::fixed(Duration::from_millis(500));
     settings.beat = Duration::from_secs(1);
     Replica::start(settings).await
 }

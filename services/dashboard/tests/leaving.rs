@@ -5,18 +5,20 @@ mod common;
 
 use std::{process::Stdio, time::Duration};
 
-use common::{Client, Got, LONG, Replica, settings, url};
+use common::{Client, Got, LONG, Replica, fixed, settings, url};
+use dashboard::drain::Window;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use test_support::wait_until;
 use tokio::{
     process::Command,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn clients_are_moved_over_the_window_and_new_ones_are_refused(_: PgPoolOptions, options: PgConnectOptions) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_secs(2);
+    own.drain = fixed(Duration::from_secs(2));
     let replica = Replica::start(own).await;
     let mut clients = Vec::new();
     for _ in 0..40 {
@@ -56,9 +58,41 @@ async fn clients_are_moved_over_the_window_and_new_ones_are_refused(_: PgPoolOpt
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
+async fn many_clients_move_no_faster_than_another_replica_takes_them(_: PgPoolOptions, options: PgConnectOptions) {
+    let mut own = settings(url(&options));
+    own.limits.rate = 20;
+    own.drain = Window { least: Duration::from_millis(200), most: Duration::from_secs(10) };
+    let replica = Replica::start(own).await;
+    let mut clients = JoinSet::new();
+    for _ in 0..60 {
+        let mut client = replica.connect("feeds=texts").await;
+        client.greeted().await;
+        clients.spawn(async move {
+            let grace = client.until(|frame| frame["type"] == "move").await["graceMs"].as_u64().unwrap();
+            (Instant::now(), Duration::from_millis(grace))
+        });
+    }
+    replica.signals.stop.cancel();
+    let began = Instant::now();
+    let mut moved = clients.join_all().await;
+    moved.sort();
+    // 60 clients at 20 a second; nobody else holds a lease, and one replica is counted on.
+    let (first, last) = (moved[0].0 - began, moved[59].0 - began);
+    assert!(last - first > Duration::from_secs(2), "spread over 3 s: {first:?} to {last:?}");
+    assert!(last < Duration::from_millis(3_500), "all within 3 s: {last:?}");
+    // 3 s and 2 s to leave, less what has passed.
+    for (at, grace) in moved {
+        let end = at - began + grace;
+        assert!(end.abs_diff(Duration::from_secs(5)) < Duration::from_millis(500), "{end:?}");
+    }
+    replica.signals.hurry.cancel();
+    timeout(LONG, replica.task).await.unwrap().unwrap().unwrap();
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn who_does_not_leave_is_closed_with_1012_and_the_end_comes_in_time(_: PgPoolOptions, options: PgConnectOptions) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_millis(300);
+    own.drain = fixed(Duration::from_millis(300));
     let replica = Replica::start(own).await;
     let mut client = replica.connect("feeds=texts").await;
     client.greeted().await;
@@ -98,6 +132,12 @@ async fn a_wrong_or_missing_variable_ends_the_process_with_2_and_is_named() {
         ("HOST", Some("not an address")),
         ("ALLOWED_ORIGINS", Some("friend.example")),
         ("DRAIN_SECONDS", Some("-1")),
+        ("DRAIN_MAX_SECONDS", Some("-1")),
+        ("HANDSHAKE_RATE", Some("0")),
+        ("HANDSHAKE_BURST", Some("0")),
+        ("MAX_CONNECTIONS", Some("many")),
+        ("UNSENT_BYTES", Some("-1")),
+        ("SEND_BUFFER_BYTES", Some("16k")),
         ("LOG_FORMAT", Some("xml")),
         ("RUST_LOG", Some("=,=")),
     ] {

@@ -3,25 +3,15 @@
 
 mod common;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use common::{Client, process::Running};
+use common::{Client, process::Running, queries::Queries};
 use serde_json::{Value, json};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 /// A replica sweeps others only after it has held its own lease for so long.
@@ -97,46 +87,15 @@ async fn a_replica_with_nothing_to_do_asks_the_database_seven_times_in_ten_secon
     _pool: PgPoolOptions,
     options: PgConnectOptions,
 ) {
-    let queries = Arc::new(AtomicUsize::new(0));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let way = options.clone().port(listener.local_addr().unwrap().port());
-    tokio::spawn(count_queries(listener, options.get_port(), Arc::clone(&queries)));
+    let (queries, way) = Queries::between(&options).await;
     let replica = Running::start("dashboard", &way, &[]).await;
     let _visitor = visit(&replica).await;
     // The bell of that visit has the reader look more often for a while, and settle.
     sleep_until(Instant::now() + Duration::from_secs(5)).await;
-    queries.store(0, Ordering::Relaxed);
+    queries.reset();
     let seconds = 30;
     sleep_until(Instant::now() + Duration::from_secs(seconds)).await;
     // Every 2 s the poll, every 5 s the lease: 15 + 6, and one more of each if it falls on the edge.
-    let asked = queries.load(Ordering::Relaxed);
+    let asked = queries.count("");
     assert!((20..=23).contains(&asked), "{asked} queries in {seconds} s");
-}
-
-/// Passes connections on to the database, and counts the queries in them: messages `Query` and `Execute` of the wire protocol. The server's own
-/// statistics would count what its vacuum does too.
-async fn count_queries(listener: TcpListener, database: u16, queries: Arc<AtomicUsize>) {
-    while let Ok((client, _)) = listener.accept().await {
-        let server = TcpStream::connect(("127.0.0.1", database)).await.unwrap();
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-        let queries = Arc::clone(&queries);
-        tokio::spawn(async move {
-            // The first message has no type before its length.
-            let mut typed = false;
-            loop {
-                let kind = if typed { Some(from_client.read_u8().await?) } else { None };
-                let length = from_client.read_u32().await?;
-                let mut rest = vec![0; length as usize - 4];
-                from_client.read_exact(&mut rest).await?;
-                queries.fetch_add(usize::from(matches!(kind, Some(b'Q' | b'E'))), Ordering::Relaxed);
-                let message = [kind.as_slice(), &length.to_be_bytes(), &rest].concat();
-                to_server.write_all(&message).await?;
-                typed = true;
-            }
-            #[expect(unreachable_code, reason = "the type of what ends the loop")]
-            Ok::<(), std::io::Error>(())
-        });
-    }
 }

@@ -5,7 +5,7 @@
 pub mod sse;
 pub mod websocket;
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     drain::{self, Drain},
-    hub::{Hub, Position},
+    hub::{Hub, Position, Update},
     metrics::{Kind, Metrics},
+    outlet::Cut,
     push::Pushes,
     stream_processor, wire,
 };
@@ -30,7 +31,7 @@ const SET_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a client that is ahead of this replica waits for a fresh reading. The client gives up after 1,000 ms without `hello`.
 const REREAD: Duration = Duration::from_millis(700);
 /// How long a farewell may take.
-const CLOSING: Duration = Duration::from_secs(1);
+pub(crate) const CLOSING: Duration = Duration::from_secs(1);
 
 /// What all sessions share.
 pub struct Context {
@@ -57,13 +58,13 @@ enum End {
     Gone,
     /// Close with this code and reason.
     Close(u16, &'static str),
-    /// A write failed or made no progress, or was cut short by the end of the process: nothing can be said any more.
-    Cut,
+    /// Nothing can be said any more.
+    Cut(Cut),
 }
 
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Cut
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(cut)
     }
 }
 
@@ -81,11 +82,11 @@ trait Delivery {
     /// What it is.
     const TRANSPORT: Transport;
 
-    /// Waits until it may take something. Cancel-safe.
-    fn writable(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+    /// Takes as much off the front of the frame as there is room for; false if there is none now.
+    fn offer(&mut self, frame: &mut Bytes) -> Result<bool, Cut>;
 
-    /// Takes as much off the front of the frame as there is room for; `WouldBlock` if there is none.
-    fn try_write(&mut self, frame: &mut Bytes) -> io::Result<()>;
+    /// Waits until there may be room. It is bounded, so a slow client lives and a stuck one does not. Cancel-safe.
+    fn room(&mut self) -> impl Future<Output = Result<(), Cut>> + Send;
 
     /// Waits for a word of the client. Cancel-safe.
     fn heard(&mut self) -> impl Future<Output = Heard> + Send;
@@ -113,11 +114,8 @@ impl<D: Delivery> Session<'_, D> {
             let newest = *pulse.borrow_and_update();
             let behind = newest.position != position;
             if behind && Instant::now() >= next_set {
-                // A frame is made when its first byte can leave: its ages are true, and its values the newest.
-                self.writable().await?;
-                if let Some(update) = hub.news(&self.feeds, &mut position, D::TRANSPORT) {
+                if let Some(update) = self.tell(&mut position).await? {
                     told = newest.database;
-                    self.send(update.frame, Kind::Set).await?;
                     last_sent = Instant::now();
                     next_set = last_sent + SET_INTERVAL;
                     self.context.metrics.pushed(update.changed, last_sent);
@@ -168,40 +166,45 @@ impl<D: Delivery> Session<'_, D> {
         Ok(greeting.position)
     }
 
+    /// Tells what is new, if anything is.
+    async fn tell(&mut self, position: &mut Position) -> Result<Option<Update>, End> {
+        let Context { hub, metrics, .. } = self.context;
+        loop {
+            let mut newest = *position;
+            let Some(update) = hub.news(&self.feeds, &mut newest, D::TRANSPORT) else {
+                *position = newest;
+                return Ok(None);
+            };
+            // A frame that has to wait for its first byte to leave is made anew: its ages are true, and its values the newest.
+            let mut rest = update.frame.clone();
+            if self.delivery.offer(&mut rest)? {
+                metrics.sent(Kind::Set, update.frame.len());
+                self.write(rest).await?;
+                *position = newest;
+                return Ok(Some(update));
+            }
+            self.delivery.room().await?;
+        }
+    }
+
     async fn beat(&mut self) -> Result<Instant, End> {
         let frame = self.context.hub.beat(&self.feeds, D::TRANSPORT);
         self.send(frame, Kind::Beat).await?;
         Ok(Instant::now())
     }
 
-    /// Writes all of it. Every wait for room is bounded, so a slow client lives and a stuck one does not.
-    async fn send(&mut self, mut frame: Bytes, kind: Kind) -> Result<(), End> {
+    async fn send(&mut self, frame: Bytes, kind: Kind) -> Result<(), End> {
         self.context.metrics.sent(kind, frame.len());
+        self.write(frame).await
+    }
+
+    /// Writes all of it.
+    async fn write(&mut self, mut frame: Bytes) -> Result<(), End> {
         while !frame.is_empty() {
-            match self.delivery.try_write(&mut frame) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
-                Err(error) => return Err(error.into()),
+            if !self.delivery.offer(&mut frame)? {
+                self.delivery.room().await?;
             }
         }
         Ok(())
-    }
-
-    async fn writable(&mut self) -> Result<(), End> {
-        // Nearly always there is room; only a wait needs a timer.
-        if let Some(ready) = self.delivery.writable().now_or_never() {
-            return Ok(ready?);
-        }
-        tokio::select! {
-            biased;
-            ready = timeout(self.context.stall, self.delivery.writable()) => match ready {
-                Ok(ready) => Ok(ready?),
-                Err(_) => {
-                    self.context.metrics.stalled();
-                    Err(End::Cut)
-                }
-            },
-            () = self.context.token.cancelled() => Err(End::Cut),
-        }
     }
 }

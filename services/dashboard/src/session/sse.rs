@@ -5,7 +5,6 @@
 
 use std::{
     future::pending,
-    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{self, Poll},
@@ -21,7 +20,7 @@ use tokio::{
 };
 
 use super::{CLOSING, Context, Delivery, End, Heard, Session};
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, outlet::Cut};
 
 /// Longest part of a frame that is handed over at a time, bytes. The HTTP server stops asking for more while it holds some hundred KiB: with less, it
 /// keeps asking, and a client that takes nothing is noticed.
@@ -53,14 +52,21 @@ pub async fn follow(
     cursor: Option<Cursor>,
 ) -> Result<(), Stuck> {
     let mut farewell = Farewell { metrics: &context.metrics, code: close::ABNORMAL };
-    let mut session = Session { context, delivery: &mut events, feeds };
+    let mut delivery = Sse { events: &mut events, context };
+    let mut session = Session { context, delivery: &mut delivery, feeds };
     match session.serve(cursor).await.unwrap_or_else(|end| end) {
         End::Close(code, reason) => {
             timeout(CLOSING, events.finish(code, reason)).await.map_err(|_| Stuck)?;
             farewell.code = code;
             Ok(())
         }
-        End::Gone | End::Cut => Err(Stuck),
+        End::Cut(cut) => {
+            if cut == Cut::Stalled {
+                context.metrics.stalled();
+            }
+            Err(Stuck)
+        }
+        End::Gone => Err(Stuck),
     }
 }
 
@@ -102,29 +108,47 @@ impl AsRef<[u8]> for Part {
 }
 
 impl Events {
+    /// Hands over as much off the front of the frame as may be at a time; false if the HTTP server still holds the part before.
+    fn hand(&mut self, frame: &mut Bytes) -> bool {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return false };
+        let bytes = frame.split_to(frame.len().min(PART));
+        *lock(&self.handed) = Some(Bytes::from_owner(Part { bytes, _room: room }));
+        true
+    }
+
+    /// Waits until the HTTP server holds nothing.
+    async fn room(&self) {
+        // Nobody closes the semaphore.
+        let _ = self.room.acquire().await;
+    }
+
     /// Says why, as a close frame does.
     async fn finish(&mut self, code: u16, reason: &str) {
         let mut event = Bytes::from(events::encode_close(code, reason));
-        while !event.is_empty() && self.writable().await.is_ok() {
-            // Without room it waits for the next.
-            let _ = self.try_write(&mut event);
+        while !event.is_empty() {
+            self.room().await;
+            self.hand(&mut event);
         }
     }
 }
 
-impl Delivery for Events {
+/// The way out of a session, through the HTTP server.
+struct Sse<'a> {
+    events: &'a mut Events,
+    context: &'a Context,
+}
+
+impl Delivery for Sse<'_> {
     const TRANSPORT: Transport = Transport::Sse;
 
-    async fn writable(&mut self) -> io::Result<()> {
-        // Nobody closes the semaphore.
-        self.room.acquire().await.map(drop).map_err(io::Error::other)
+    fn offer(&mut self, frame: &mut Bytes) -> Result<bool, Cut> {
+        Ok(self.events.hand(frame))
     }
 
-    fn try_write(&mut self, frame: &mut Bytes) -> io::Result<()> {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(io::ErrorKind::WouldBlock.into()) };
-        let bytes = frame.split_to(frame.len().min(PART));
-        *lock(&self.handed) = Some(Bytes::from_owner(Part { bytes, _room: room }));
-        Ok(())
+    async fn room(&mut self) -> Result<(), Cut> {
+        let Context { stall, token, .. } = self.context;
+        let room = token.run_until_cancelled(timeout(*stall, self.events.room())).await.ok_or(Cut::Ended)?;
+        room.map_err(|_| Cut::Stalled)
     }
 
     async fn heard(&mut self) -> Heard {
@@ -174,8 +198,8 @@ mod tests {
 
     async fn write(events: &mut Events, mut frame: Bytes) {
         while !frame.is_empty() {
-            events.writable().await.unwrap();
-            events.try_write(&mut frame).unwrap();
+            events.room().await;
+            events.hand(&mut frame);
         }
     }
 
@@ -207,10 +231,7 @@ mod tests {
             write(&mut events, Bytes::from_static(b"one")).await;
             // The part is taken by now, and held.
             tokio::task::yield_now().await;
-            assert_eq!(
-                events.try_write(&mut Bytes::from_static(b"two")).unwrap_err().kind(),
-                io::ErrorKind::WouldBlock
-            );
+            assert!(!events.hand(&mut Bytes::from_static(b"two")));
             Err(Stuck)
         };
         let mut parts = body(session).into_data_stream();

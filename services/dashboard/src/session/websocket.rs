@@ -21,6 +21,7 @@ use tokio::{
 use super::{CLOSING, Context, Delivery, End, Heard, Session};
 use crate::{
     inbound::{self, Ended},
+    outlet::{Cut, Outlet},
     wire,
 };
 
@@ -41,14 +42,20 @@ pub async fn run(context: &Context, socket: Socket, feeds: Arc<Feeds>, cursor: O
     let (answers, pongs) = mpsc::channel(1);
     let end = {
         let inbound = pin!(inbound(&mut read, socket.ahead, answers));
-        let mut delivery = WebSocket { write: &mut write, inbound, pongs };
+        let outlet = Outlet::new(&write, &context.token, context.stall);
+        let mut delivery = WebSocket { outlet, inbound, pongs };
         let mut session = Session { context, delivery: &mut delivery, feeds };
         session.serve(cursor).await.unwrap_or_else(|end| end)
     };
     let code = match end {
         End::Gone => finish(&mut read, &mut write, close::DONE, "").await,
         End::Close(code, reason) => finish(&mut read, &mut write, code, reason).await,
-        End::Cut => close::ABNORMAL,
+        End::Cut(cut) => {
+            if cut == Cut::Stalled {
+                context.metrics.stalled();
+            }
+            close::ABNORMAL
+        }
     };
     context.metrics.closed(code);
 }
@@ -83,7 +90,7 @@ async fn inbound(read: &mut OwnedReadHalf, ahead: Bytes, pongs: mpsc::Sender<Byt
 }
 
 struct WebSocket<'a, I> {
-    write: &'a mut OwnedWriteHalf,
+    outlet: Outlet<'a>,
     /// Reads what the client sends, until its end.
     inbound: Pin<&'a mut I>,
     /// The answers that `inbound` asks for.
@@ -93,18 +100,14 @@ struct WebSocket<'a, I> {
 impl<I: Future<Output = Ended> + Send> Delivery for WebSocket<'_, I> {
     const TRANSPORT: Transport = Transport::WebSocket;
 
-    async fn writable(&mut self) -> io::Result<()> {
-        self.write.writable().await
+    fn offer(&mut self, frame: &mut Bytes) -> Result<bool, Cut> {
+        let Some(rest) = self.outlet.offer(frame)?.map(<[u8]>::len) else { return Ok(false) };
+        frame.advance(frame.len() - rest);
+        Ok(true)
     }
 
-    fn try_write(&mut self, frame: &mut Bytes) -> io::Result<()> {
-        match self.write.try_write(frame)? {
-            0 => Err(io::ErrorKind::WriteZero.into()),
-            written => {
-                frame.advance(written);
-                Ok(())
-            }
-        }
+    async fn room(&mut self) -> Result<(), Cut> {
+        self.outlet.room().await
     }
 
     async fn heard(&mut self) -> Heard {
@@ -112,6 +115,7 @@ impl<I: Future<Output = Ended> + Send> Delivery for WebSocket<'_, I> {
             biased;
             ended = &mut self.inbound => Heard::End(match ended {
                 Ended::Gone => End::Gone,
+                Ended::Silent => End::Cut(Cut::Stalled),
                 Ended::Broken(code, reason) => End::Close(code, reason),
             }),
             Some(pong) = self.pongs.recv() => Heard::Ping(pong),

@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 pub mod collector;
+pub mod crowd;
 pub mod follower;
 pub mod memory;
 pub mod process;
+pub mod queries;
 pub mod standby;
 pub mod stream;
 
 use std::{net::SocketAddr, time::Duration};
 
-use dashboard::{Settings, origin::AllowedOrigins, servers::ServersConfig};
+use dashboard::{
+    Settings, admission::Limits, drain::Window, origin::AllowedOrigins, servers::ServersConfig, sockets::SocketOptions,
+};
 use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead, WebSocketWrite};
 use runtime::{Listeners, Signals};
 use serde_json::Value;
@@ -43,13 +47,20 @@ pub fn settings(database: DatabaseUrl) -> Settings {
     Settings {
         replica: "dashboard-test".into(),
         origins: AllowedOrigins::default(),
-        drain: Duration::from_millis(200),
+        limits: Limits::default(),
+        sockets: SocketOptions::default(),
+        drain: fixed(Duration::from_millis(200)),
         beat: Duration::from_secs(5),
         stall: Duration::from_secs(30),
         reader: ReaderConfig::new(database.clone(), "dashboard-test"),
         visitors: VisitorsConfig::new(database, "dashboard-test"),
         servers: ServersConfig::new(None),
     }
+}
+
+/// A window that does not depend on the number of clients.
+pub fn fixed(window: Duration) -> Window {
+    Window { least: window, most: window }
 }
 
 impl Replica {

@@ -91,6 +91,13 @@ impl Running {
         self.request(self.admin, "GET", "/metrics", &[], "").await
     }
 
+    /// Memory that is its own and in use, KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Sends a signal: `-KILL`, `-STOP`.
     pub async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();

@@ -4,6 +4,7 @@
 mod admin;
 mod collector;
 mod config;
+mod files;
 mod http;
 mod readiness;
 mod server;
@@ -13,6 +14,7 @@ mod traces;
 
 pub use admin::Admin;
 pub use config::{Secret, ServiceArgs, host_name, invalid};
+pub use files::raise_file_limit;
 pub use http::{HttpMetrics, REQUEST_TIMEOUT, error_answer, guarded, parse_limit};
 pub use readiness::{Condition, Readiness};
 pub use server::{BindError, Listeners, serve};

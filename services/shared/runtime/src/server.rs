@@ -3,10 +3,17 @@
 use std::{io, net::SocketAddr};
 
 use axum::{Router, serve::ListenerExt};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Admin, ServiceArgs, Signals, Tasks};
+
+/// Connections that may wait to be accepted. When a replica dies its clients come to another within 250 ms; the first attempt of who finds no room is
+/// lost without a word, and the next one follows after a second. The kernel allows `net.core.somaxconn` at most, which is 4,096 unless set.
+const WAITING: u32 = 16_384;
 
 /// A port could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +39,8 @@ impl Listeners {
     /// # Errors
     /// [`BindError`] when a port is taken or not allowed.
     pub async fn bind(args: &ServiceArgs) -> Result<Self, BindError> {
-        let users = listen(SocketAddr::new(args.host, args.port), "PORT").await?;
-        let admin = listen(SocketAddr::new(args.host, args.admin_port), "ADMIN_PORT").await?;
+        let users = listen(SocketAddr::new(args.host, args.port), "PORT")?;
+        let admin = listen(SocketAddr::new(args.host, args.admin_port), "ADMIN_PORT")?;
         if let (Ok(address), Ok(admin)) = (users.local_addr(), admin.local_addr()) {
             tracing::info!(%address, %admin, replica = args.replica_name, "listening");
         }
@@ -45,7 +52,7 @@ impl Listeners {
     /// # Errors
     /// [`BindError`] when it is taken or not allowed.
     pub async fn bind_admin(address: SocketAddr) -> Result<TcpListener, BindError> {
-        let admin = listen(address, "ADMIN_PORT").await?;
+        let admin = listen(address, "ADMIN_PORT")?;
         if let Ok(admin) = admin.local_addr() {
             tracing::info!(%admin, "listening");
         }
@@ -60,8 +67,15 @@ impl Admin {
     }
 }
 
-async fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, variable, source })
+fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, BindError> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A port whose last connections still linger is free for the next process.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(WAITING)
+    };
+    open().map_err(|source| BindError { address, variable, source })
 }
 
 /// Serves users until the signal to stop: then readiness fails and no connection is accepted any more, while the admin port answers until the

@@ -177,6 +177,28 @@ async fn a_beat_puts_rows_right_in_both_directions(pool: PgPoolOptions, options:
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_beat_takes_over_visits_whose_newer_socket_is_here(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let (moved, stayed, other) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let rows = [
+        "INSERT INTO tidemark.instances (id, name, lease_until) VALUES ($1, 'other', now() + interval '1 hour')",
+        "INSERT INTO tidemark.connections (visit, instance, n) SELECT UNNEST($2), $1, 5",
+    ];
+    sqlx::query(rows[0]).bind(other).execute(&stage.pool).await.unwrap();
+    sqlx::query(rows[1]).bind(other).bind(vec![moved, stayed]).execute(&stage.pool).await.unwrap();
+    // Told before there is a lease, so the first beat tells the database and no batch.
+    let (visitors, ..) = replica(&stage, stage.database(), QUICK);
+    visitors.connect(moved, 6);
+    visitors.connect(stayed, 4);
+    let owner = "SELECT count(*) FROM tidemark.connections AS c JOIN tidemark.instances AS i ON i.id = c.instance WHERE i.name <> 'other' AND n = 6";
+    wait_until(LONG, "the visit that moved is taken over", async || scalar(&stage, owner).await == 1).await;
+    sleep(QUICK.beat * 2).await;
+    let others = "SELECT count(*) FROM tidemark.connections AS c JOIN tidemark.instances AS i ON i.id = c.instance WHERE i.name = 'other' AND n = 5";
+    assert_eq!((scalar(&stage, others).await, feed(&stage).await.0), (1, 2), "the other one stays where it is newer");
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn a_replica_that_was_taken_for_dead_comes_back_with_its_sockets(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     let (visitors, registry, _) = replica(&stage, stage.database(), QUICK);
@@ -308,6 +330,21 @@ async fn an_audit_corrects_the_number_and_forgets_old_visits_but_not_the_total(
     .await;
     online_is(&stage, 3, 9).await;
     assert!(metric(&registry, "tidemark_visitor_audit_differences_total") <= 1.0);
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_replica_knows_how_many_others_hold_a_lease(pool: PgPoolOptions, options: PgConnectOptions) {
+    let stage = Stage::new(pool, options);
+    let (visitors, ..) = replica(&stage, stage.database(), QUICK);
+    let (_second, _, second) = replica(&stage, stage.database(), QUICK);
+    let (_third, ..) = replica(&stage, stage.database(), QUICK);
+    // One that was killed, and is not swept yet.
+    let dead = "INSERT INTO tidemark.instances (id, name, lease_until) VALUES (gen_random_uuid(), 'dead', now() - interval '1 second')";
+    sqlx::query(dead).execute(&stage.pool).await.unwrap();
+    wait_until(LONG, "both others are known", async || visitors.peers() == 2).await;
+    second.cancel();
+    wait_until(LONG, "one has ended", async || visitors.peers() == 1).await;
     stage.end().await;
 }
 

@@ -6,7 +6,10 @@ mod sockets;
 mod statements;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -76,6 +79,7 @@ pub struct Visitors {
 struct Shared {
     sockets: Mutex<Sockets>,
     news: Notify,
+    peers: AtomicUsize,
 }
 
 impl Visitors {
@@ -86,7 +90,8 @@ impl Visitors {
         tracker: &TaskTracker,
         token: CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared { sockets: Mutex::new(Sockets::new(config.timing.grace)), news: Notify::new() });
+        let sockets = Mutex::new(Sockets::new(config.timing.grace));
+        let shared = Arc::new(Shared { sockets, news: Notify::new(), peers: AtomicUsize::new(0) });
         tracker.spawn(Owner::new(config, metrics, Arc::clone(&shared)).run(token));
         Self { shared }
     }
@@ -102,6 +107,13 @@ impl Visitors {
         self.shared.lock().disconnect(visit, Instant::now());
         // The task has to learn when the grace ends.
         self.shared.news.notify_one();
+    }
+
+    /// How many other replicas held a lease at the last beat: one that was killed counts up to a lease longer, one that has just come not before
+    /// the next beat. 0 also while the database was never there.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.shared.peers.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The task that tells the database: batches as they come, a beat every five seconds, and what has to be tidied up.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rand::RngExt;
 use sqlx::PgConnection;
@@ -184,6 +187,7 @@ impl Owner {
     fn beaten(&mut self, instance: Uuid, since: Instant, now: Instant, beat: statements::Beat) {
         self.lease = Some(Lease { instance, since, renewed: now });
         self.next_beat = now + self.config.timing.beat;
+        self.shared.peers.store(usize::try_from(beat.peers).unwrap_or(usize::MAX), Ordering::Relaxed);
         // Another lease that ends before the next beat would be renewed by then if its owner lived.
         self.next_sweep = beat
             .next_end

@@ -29,18 +29,20 @@ const DISCONNECT: &str = "
 DELETE FROM tidemark.connections WHERE visit IN (
   SELECT visit FROM tidemark.connections WHERE instance = $1 AND visit = ANY ($2) ORDER BY visit FOR UPDATE)";
 
-/// Renews the lease, and if it was still there makes the rows agree with the sockets, in both directions. Idle, it writes the lease alone.
+/// Renews the lease, and if it was still there makes the rows agree with the sockets, in both directions: what is missing, or belongs to a replica with an
+/// older socket, becomes this one's. Idle, it writes the lease alone.
 const BEAT: &str = "
 WITH lease AS (
   UPDATE tidemark.instances SET lease_until = clock_timestamp() + $4 * interval '1 second' WHERE id = $1 RETURNING id),
 live AS (SELECT visit, n FROM UNNEST($2::uuid[], $3::bigint[]) AS live (visit, n)),
 absent AS (
   SELECT visit, n, lease.id AS instance FROM live, lease
-  WHERE NOT EXISTS (SELECT FROM tidemark.connections AS known WHERE known.visit = live.visit)),
+  WHERE NOT EXISTS (SELECT FROM tidemark.connections AS known WHERE known.visit = live.visit AND known.n >= live.n)),
 counted AS (INSERT INTO tidemark.visits (id) SELECT visit FROM absent ORDER BY visit ON CONFLICT DO NOTHING),
 added AS (
-  INSERT INTO tidemark.connections (visit, instance, n) SELECT visit, instance, n FROM absent ORDER BY visit
-  ON CONFLICT DO NOTHING RETURNING visit),
+  INSERT INTO tidemark.connections AS old (visit, instance, n) SELECT visit, instance, n FROM absent ORDER BY visit
+  ON CONFLICT (visit) DO UPDATE SET instance = excluded.instance, n = excluded.n, connected_at = now() WHERE excluded.n > old.n
+  RETURNING visit),
 removed AS (
   DELETE FROM tidemark.connections AS known USING lease
   WHERE known.instance = lease.id AND NOT EXISTS (SELECT FROM live WHERE live.visit = known.visit) RETURNING known.visit)
@@ -48,7 +50,8 @@ SELECT
   EXISTS (SELECT FROM lease),
   (SELECT count(*) FROM added),
   (SELECT count(*) FROM removed),
-  (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM tidemark.instances WHERE id <> $1)";
+  (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM tidemark.instances WHERE id <> $1),
+  (SELECT count(*) FROM tidemark.instances WHERE id <> $1 AND lease_until > clock_timestamp())";
 
 const FORGET_VISITS: &str = "
 DELETE FROM tidemark.visits WHERE id IN (
@@ -60,12 +63,14 @@ DELETE FROM tidemark.visits WHERE id IN (
 pub(super) struct Beat {
     /// False: somebody has swept this instance.
     pub held: bool,
-    /// Rows that were missing, and are there again.
+    /// Rows that were missing or another's, and are there.
     pub added: u64,
     /// Rows that had no socket, and are gone.
     pub removed: u64,
     /// In how long the next lease of another instance ends, if it is not renewed.
     pub next_end: Option<Duration>,
+    /// How many other instances hold a lease.
+    pub peers: u64,
 }
 
 /// Makes an instance.
@@ -111,7 +116,7 @@ pub(super) async fn beat(
     lease: Duration,
 ) -> Result<Beat, sqlx::Error> {
     let (visits, ns) = columns(rows);
-    let (held, added, removed, next_end): (bool, i64, i64, Option<f64>) = sqlx::query_as(BEAT)
+    let (held, added, removed, next_end, peers): (bool, i64, i64, Option<f64>, i64) = sqlx::query_as(BEAT)
         .bind(instance)
         .bind(visits)
         .bind(ns)
@@ -123,6 +128,7 @@ pub(super) async fn beat(
         added: added.unsigned_abs(),
         removed: removed.unsigned_abs(),
         next_end: next_end.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        peers: peers.unsigned_abs(),
     })
 }
 

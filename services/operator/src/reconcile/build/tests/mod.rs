@@ -86,6 +86,7 @@ fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
                             {"name": "REPLICA_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
                             {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "url"}}},
                             {"name": "DRAIN_SECONDS", "value": "20"},
+                            {"name": "DRAIN_MAX_SECONDS", "value": "20"},
                             {"name": "ALLOWED_ORIGINS", "value": "https://a.example,https://b.example"},
                             {"name": "GENERATOR_URL", "value": "http://metric-generator"}
                         ],
@@ -108,6 +109,16 @@ fn the_dashboard_is_hardened_spread_and_given_time_to_move_its_clients() {
         }
     });
     assert_eq!(dashboard, wanted);
+}
+
+#[test]
+fn a_short_drain_may_take_longer_when_there_are_many_clients_to_move() {
+    let [_, dashboard, _] = deployments(json!({"dashboard": {"drainSeconds": 3}}));
+    let pod = &dashboard["spec"]["template"]["spec"];
+    let env = pod["containers"][0]["env"].as_array().unwrap();
+    let value = |name: &str| env.iter().find(|env| env["name"] == name).unwrap()["value"].clone();
+    assert_eq!((value("DRAIN_SECONDS"), value("DRAIN_MAX_SECONDS")), (json!("3"), json!("10")));
+    assert_eq!(pod["terminationGracePeriodSeconds"], json!(25));
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! What a service asks the database, counted on the wire: the server's own statistics would count what its vacuum does too.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::{Arc, Mutex},
+};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+/// How often each statement was executed since the last reset.
+#[derive(Debug, Clone, Default)]
+pub struct Queries(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Queries {
+    /// Stands between a service and the database; the service takes the way that is returned.
+    pub async fn between(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
+        let queries = Self::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (way, database) = (options.clone().port(listener.local_addr().unwrap().port()), options.get_port());
+        let counting = queries.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", database)).await.unwrap();
+                let (from_client, mut to_client) = client.into_split();
+                let (mut from_server, to_server) = server.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                tokio::spawn(counting.clone().forward(from_client, to_server));
+            }
+        });
+        (queries, way)
+    }
+
+    /// Forgets what was counted so far.
+    pub fn reset(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// How often a statement was executed that contains this; of all statements if it is empty.
+    pub fn count(&self, part: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|(sql, _)| sql.contains(part)).map(|(_, count)| count).sum()
+    }
+
+    /// All of them, for a message.
+    pub fn all(&self) -> BTreeMap<String, usize> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Passes on what a client says, and looks at its messages: `Query`, or `Parse`, `Bind` and `Execute`.
+    async fn forward(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+        let (mut statements, mut portals) = (HashMap::<String, String>::new(), HashMap::<String, String>::new());
+        // The first message has no type before its length.
+        let mut typed = false;
+        loop {
+            let kind = if typed { Some(from.read_u8().await?) } else { None };
+            let length = from.read_u32().await?;
+            let mut rest = vec![0; length as usize - 4];
+            from.read_exact(&mut rest).await?;
+            let mut texts = rest.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+            let mut text = || texts.next().unwrap_or_default();
+            match kind {
+                Some(b'P') => drop(statements.insert(text(), text())),
+                Some(b'B') => {
+                    let (portal, statement) = (text(), text());
+                    portals.insert(portal, statements.get(&statement).cloned().unwrap_or_default());
+                }
+                Some(b'E') => self.executed(portals.get(&text()).cloned().unwrap_or_default()),
+                Some(b'Q') => self.executed(text()),
+                _ => {}
+            }
+            to.write_all(&[kind.as_slice(), &length.to_be_bytes(), &rest].concat()).await?;
+            typed = true;
+        }
+    }
+
+    fn executed(&self, sql: String) {
+        *self.0.lock().unwrap().entry(sql).or_default() += 1;
+    }
+}
