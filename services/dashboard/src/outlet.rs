@@ -137,7 +137,8 @@ impl<'a> Outlet<'a> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use tokio::{
         io::AsyncReadExt,
@@ -149,9 +150,9 @@ mod tests {
     use crate::sockets::SocketOptions;
 
     /// Both ends of a connection: ours as sessions have it, and a peer that takes little at a time.
-    async fn connection() -> (TcpStream, TcpStream) {
+    async fn connection(options: SocketOptions) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        SocketOptions::default().set(&listener).unwrap();
+        options.set(&listener).unwrap();
         let peer = TcpSocket::new_v4().unwrap();
         peer.set_recv_buffer_size(4_096).unwrap();
         let peer = peer.connect(listener.local_addr().unwrap()).await.unwrap();
@@ -160,10 +161,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_reads_little_is_not_taken_for_one_that_has_stopped() {
-        let ((ours, mut peer), token) = (connection().await, CancellationToken::new());
+        let ((ours, mut peer), token) = (connection(SocketOptions::default()).await, CancellationToken::new());
         let (_read, write) = ours.into_split();
         let mut outlet = Outlet::new(&write, &token, Duration::from_secs(4));
-        while outlet.offer(&[0; 150]).unwrap().is_some() {}
+        fill(&mut outlet);
         let reading = tokio::spawn(async move {
             let (mut every, mut buffer) = (interval(Duration::from_millis(100)), [0; 100]);
             // 8 KiB, at which the kernel would speak up, take it 8 s.
@@ -183,9 +184,49 @@ mod tests {
         reading.abort();
     }
 
+    /// Offers until the kernel takes nothing more.
+    fn fill(outlet: &mut Outlet<'_>) {
+        while outlet.offer(&[0; 150]).unwrap().is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_was_seen_to_read_may_pause_for_longer_than_the_kernel_allows() {
+        let silence = Duration::from_millis(1_500);
+        let (ours, mut peer) = connection(SocketOptions { silence, ..SocketOptions::default() }).await;
+        let (token, (_read, write)) = (CancellationToken::new(), ours.into_split());
+        let limit = || SockRef::from(write.as_ref()).tcp_user_timeout().unwrap();
+        let mut outlet = Outlet::new(&write, &token, Duration::from_secs(10));
+        fill(&mut outlet);
+        assert_eq!(limit(), Some(silence), "it might be gone");
+        // All that waits here comes in the end, and there is room again.
+        let mut buffer = vec![0; 64 * 1024];
+        while outlet.offer(&[0; 150]).unwrap().is_none() {
+            outlet.room().await.unwrap();
+            let _ = peer.try_read(&mut buffer);
+        }
+        fill(&mut outlet);
+        let pause = Instant::now();
+        while pause.elapsed() < silence * 3 {
+            if outlet.offer(&[0; 150]).expect("it is slow, not gone").is_none() {
+                outlet.room().await.expect("it is slow, not gone");
+            }
+        }
+        assert!(outlet.blocked.is_some_and(|since| since.elapsed() > silence), "it did not pause");
+        // It reads freely for a while: then it is as any other.
+        let reading = tokio::spawn(async move { while peer.read(&mut buffer).await.unwrap() > 0 {} });
+        let mut every = interval(Duration::from_millis(100));
+        while limit().is_none() {
+            every.tick().await;
+            outlet.write(&[0; 150]).await.unwrap();
+        }
+        assert!(pause.elapsed() > FAST);
+        assert_eq!(limit(), Some(silence));
+        reading.abort();
+    }
+
     #[tokio::test]
     async fn a_peer_that_has_stopped_is_given_up_and_one_that_is_gone_at_once() {
-        let ((ours, peer), token) = (connection().await, CancellationToken::new());
+        let ((ours, peer), token) = (connection(SocketOptions::default()).await, CancellationToken::new());
         let (_read, write) = ours.into_split();
         let (mut outlet, began) = (Outlet::new(&write, &token, Duration::from_secs(1)), Instant::now());
         assert_eq!(outlet.write(&vec![0; 1 << 20]).await, Err(Cut::Stalled));
@@ -196,10 +237,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_the_process() {
-        let ((ours, _peer), token) = (connection().await, CancellationToken::new());
+        let ((ours, _peer), token) = (connection(SocketOptions::default()).await, CancellationToken::new());
         let (_read, write) = ours.into_split();
         let mut outlet = Outlet::new(&write, &token, Duration::from_secs(60));
-        while outlet.offer(&[0; 150]).unwrap().is_some() {}
+        fill(&mut outlet);
         token.cancel();
         assert_eq!(outlet.room().await, Err(Cut::Ended));
     }

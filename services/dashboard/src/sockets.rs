@@ -87,7 +87,8 @@ pub fn limit_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

@@ -191,7 +191,7 @@ async fn a_replica_that_ends_moves_its_streams_and_waits_for_nobody_longer(
     options: PgConnectOptions,
 ) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_millis(300);
+    own.drain = common::fixed(Duration::from_millis(300));
     let replica = Replica::start(own).await;
     let mut stays = Stream::open(replica.addr, "feeds=texts", &[]).await;
     stays.greeted().await;
@@ -208,7 +208,7 @@ async fn a_replica_that_ends_moves_its_streams_and_waits_for_nobody_longer(
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn a_replica_whose_streams_have_left_ends_at_once(_: PgPoolOptions, options: PgConnectOptions) {
     let mut own = settings(url(&options));
-    own.drain = Duration::from_millis(100);
+    own.drain = common::fixed(Duration::from_millis(100));
     let replica = Replica::start(own).await;
     let mut stream = Stream::open(replica.addr, "feeds=texts", &[]).await;
     stream.greeted().await;

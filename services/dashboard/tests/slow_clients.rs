@@ -134,9 +134,11 @@ async fn who_reads_one_frame_a_second_gets_the_newest_value_and_costs_the_others
     let witness = async |replica: &Running| {
         let mut client = Client::connect(replica.public, "feeds=texts", &[]).await.unwrap();
         client.greeted().await;
-        tokio::spawn(watch(client, Arc::clone(&acknowledged), until))
+        client
     };
     let (with, without) = (witness(&laden).await, witness(&free).await);
+    let (with, without) =
+        [with, without].map(|client| tokio::spawn(watch(client, Arc::clone(&acknowledged), until))).into();
     let writer = tokio::spawn(change(pool, Arc::clone(&acknowledged)));
 
     let mut reading = JoinSet::new();
