@@ -56,7 +56,7 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     files(FILES);
     let pool = pool.connect_lazy_with(options.clone());
     let visits = left_behind(&pool).await;
-    let (queries, way) = Queries::between(&options).await;
+    let (queries, way) = Queries::between(&options);
     let replica = Running::start("dashboard", &way, &[("REPLICA_NAME", "survivor")]).await;
     let set = Client::connect(replica.public, "feeds=texts,visitors", &[]).await.unwrap().greeted().await.1;
     let cursor = set["cursor"].as_str().unwrap().to_owned();
