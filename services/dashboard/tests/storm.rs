@@ -22,6 +22,10 @@ use tokio::{net::TcpSocket, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 const CLIENTS: usize = 10_000;
+/// Those of the other storm; both ends of each are in this process.
+const AHEAD: usize = 3_000;
+/// Both tests may run at a time.
+const FILES: usize = CLIENTS + 2 * AHEAD + 1_000;
 /// Registrations are written at most so often.
 const BATCH: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_secs(2);
@@ -49,10 +53,10 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     pool: PgPoolOptions,
     options: PgConnectOptions,
 ) {
-    files(CLIENTS + 500);
+    files(FILES);
     let pool = pool.connect_lazy_with(options.clone());
     let visits = left_behind(&pool).await;
-    let (queries, way) = Queries::between(&options).await;
+    let (queries, way) = Queries::between(&options);
     let replica = Running::start("dashboard", &way, &[("REPLICA_NAME", "survivor")]).await;
     let set = Client::connect(replica.public, "feeds=texts,visitors", &[]).await.unwrap().greeted().await.1;
     let cursor = set["cursor"].as_str().unwrap().to_owned();
@@ -91,7 +95,7 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     assert!(handshakes < 2 * CLIENTS, "{handshakes} handshakes");
     // What it asks with nobody there: the poll and the lease. One more of each falls on the edge.
     let in_time = |every: Duration| (elapsed.as_secs_f64() / every.as_secs_f64()) as usize + 2;
-    assert!(registrations >= CLIENTS / 1_000 && registrations <= in_time(BATCH), "{registrations}: {all:#?}");
+    assert!(registrations <= in_time(BATCH), "{registrations} in {elapsed:?}: {all:#?}");
     assert!(reads <= in_time(POLL), "{reads} in {elapsed:?}: {all:#?}");
     assert!(beats <= in_time(BEAT), "{beats} in {elapsed:?}: {all:#?}");
     assert_eq!(queries.count(""), registrations + reads + beats, "nothing else: {all:#?}");
@@ -102,9 +106,7 @@ async fn a_storm_of_clients_that_know_more_than_the_replica_shares_one_reading(
     pool: PgPoolOptions,
     options: PgConnectOptions,
 ) {
-    let clients = 3_000;
-    // Both ends of each are in this process.
-    files(2 * clients + 500);
+    files(FILES);
     let pool = pool.connect_lazy_with(options.clone());
     let up_to_date = Replica::start(settings(url(&options))).await;
     // No bell and no poll: this replica knows only what it read at its start.
@@ -114,7 +116,7 @@ async fn a_storm_of_clients_that_know_more_than_the_replica_shares_one_reading(
     behind.reader.listen = store::DatabaseUrl::parse("postgres://nobody@127.0.0.1:1/nothing").unwrap();
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let behind = Replica::start_unready(behind, socket.listen(clients as u32).unwrap()).await;
+    let behind = Replica::start_unready(behind, socket.listen(AHEAD as u32).unwrap()).await;
     wait_until(LONG, "the replica is ready", async || behind.ready().await.0).await;
     save(&pool, 5).await;
     let set = up_to_date.connect("feeds=texts").await.until_count(5).await;
@@ -123,7 +125,7 @@ async fn a_storm_of_clients_that_know_more_than_the_replica_shares_one_reading(
 
     let storm = async |cursor: &str| {
         let mut crowd = JoinSet::new();
-        for _ in 0..clients {
+        for _ in 0..AHEAD {
             let (addr, query) = (behind.addr, format!("feeds=texts&since={cursor}"));
             crowd.spawn(async move { join(addr, &query).await });
         }
@@ -131,7 +133,7 @@ async fn a_storm_of_clients_that_know_more_than_the_replica_shares_one_reading(
     };
     let began = Instant::now();
     let arrived = storm(&cursor).await;
-    println!("{clients} clients that were ahead were on after {:?}", began.elapsed());
+    println!("{AHEAD} clients that were ahead were on after {:?}", began.elapsed());
     assert!(arrived.iter().all(|(_, hello, first, _)| hello["resumed"] == true && first["type"] == "beat"));
     // A second one for those who asked while the first was under way, and could not know what it would bring.
     let shared = reads().await;
@@ -142,7 +144,7 @@ async fn a_storm_of_clients_that_know_more_than_the_replica_shares_one_reading(
     let began = Instant::now();
     let arrived = storm(&cursor.replace(&format!("texts.{version}"), "texts.999999")).await;
     let asked = reads().await - shared;
-    println!("{clients} clients that stayed ahead were on after {:?}, with {asked} readings", began.elapsed());
+    println!("{AHEAD} clients that stayed ahead were on after {:?}, with {asked} readings", began.elapsed());
     assert!(arrived.iter().all(|(_, _, first, _)| first["reset"] == true && first["items"][0]["value"]["count"] == 5));
     assert!(asked <= began.elapsed().as_secs_f64() * 100.0 + 2.0, "{asked} readings");
     up_to_date.stop().await;

@@ -87,7 +87,7 @@ async fn a_replica_with_nothing_to_do_asks_the_database_seven_times_in_ten_secon
     _pool: PgPoolOptions,
     options: PgConnectOptions,
 ) {
-    let (queries, way) = Queries::between(&options).await;
+    let (queries, way) = Queries::between(&options);
     let replica = Running::start("dashboard", &way, &[]).await;
     let _visitor = visit(&replica).await;
     // The bell of that visit has the reader look more often for a while, and settle.

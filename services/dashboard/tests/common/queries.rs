@@ -21,21 +21,29 @@ pub struct Queries(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl Queries {
     /// Stands between a service and the database; the service takes the way that is returned.
-    pub async fn between(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
+    pub fn between(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
         let queries = Self::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let (way, database) = (options.clone().port(listener.local_addr().unwrap().port()), options.get_port());
         let counting = queries.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", database)).await.unwrap();
-                let (from_client, mut to_client) = client.into_split();
-                let (mut from_server, to_server) = server.into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-                tokio::spawn(counting.clone().forward(from_client, to_server));
-            }
+        // A thread of its own: a test that is busy with its clients must not slow down the database.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move { counting.accept(TcpListener::from_std(listener).unwrap(), database).await });
         });
         (queries, way)
+    }
+
+    async fn accept(self, listener: TcpListener, database: u16) {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", database)).await.unwrap();
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (from_client, mut to_client) = client.into_split();
+            let (mut from_server, to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(self.clone().forward(from_client, to_server));
+        }
     }
 
     /// Forgets what was counted so far.
