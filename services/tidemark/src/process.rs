@@ -11,10 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        signal::{Signal, kill},
-    },
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tokio::{
@@ -162,16 +159,6 @@ impl Process {
         if self.child.id().is_some() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
-    }
-}
-
-/// Allows this process, and those that it starts, as many open files as the system lets us: each connection is one.
-pub fn raise_file_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(soft, hard, "the limit of open files stays: {error}");
     }
 }
 

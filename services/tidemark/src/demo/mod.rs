@@ -21,7 +21,7 @@ pub use config::Args;
 use crate::{
     front::{self, Door, Front},
     postgres,
-    process::{Household, raise_file_limit},
+    process::Household,
     say,
 };
 use config::Config;
@@ -113,7 +113,7 @@ pub enum Error {
 pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let config = args.check()?;
     // The front holds two sockets for each page.
-    raise_file_limit();
+    runtime::raise_file_limit();
     let signals = runtime::signals().map_err(Error::Prepare)?;
     let mut roll = signal(SignalKind::user_defined1()).map_err(Error::Prepare)?;
     // Before anything is started: a busy port is the commonest reason to fail.

@@ -93,7 +93,7 @@ pub enum Error {
 /// [`Error`], when it is not known.
 pub async fn run(args: Args, household: &Household) -> Result<bool, Error> {
     let plan = args.plan()?;
-    crate::process::raise_file_limit();
+    runtime::raise_file_limit();
     let signals = runtime::signals().map_err(Error::Prepare)?;
     let own = match &args.url {
         Some(_) => None,
