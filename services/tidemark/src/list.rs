@@ -1,6 +1,6 @@
 //! Texts are read over HTTP: a page at a time, newest first.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{StatusCode, Uri};
@@ -65,9 +65,9 @@ pub struct Lister {
 }
 
 impl Lister {
-    /// For the app at an address like `https://board.example`.
-    pub fn new(url: &str, trust: &Trust) -> Self {
-        Self { client: http::client(trust), url: url.to_owned() }
+    /// For the app at an address like `https://board.example`, reached at the machine if one is given.
+    pub fn new(url: &str, trust: &Trust, machine: Option<IpAddr>) -> Self {
+        Self { client: http::client(trust, machine), url: url.to_owned() }
     }
 
     /// The newest texts, or those before a place.

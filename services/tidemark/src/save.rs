@@ -1,6 +1,6 @@
 //! Texts are stored over HTTP: one attempt, or several under one id.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, Uri, header::CONTENT_TYPE};
@@ -100,7 +100,15 @@ impl Saver {
     /// # Errors
     /// [`TargetError::Address`].
     pub fn new(url: &str, trust: &Trust) -> Result<Self, TargetError> {
-        let (client, uri) = (http::client(trust), http::address(url, "/save")?);
+        Self::at(None, url, trust)
+    }
+
+    /// The same, reached at a machine if one is given.
+    ///
+    /// # Errors
+    /// [`TargetError::Address`].
+    pub fn at(machine: Option<IpAddr>, url: &str, trust: &Trust) -> Result<Self, TargetError> {
+        let (client, uri) = (http::client(trust, machine), http::address(url, "/save")?);
         Ok(Self { client, uri })
     }
 

@@ -1,6 +1,6 @@
 //! Where a client connects, and what it asks for.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr};
 
 use hyper::Uri;
 use protocol::{Feeds, FeedsError, Transport};
@@ -85,6 +85,15 @@ impl Address {
         self.tls = self.tls.map(|tls| Tls { trust, ..tls });
         self
     }
+
+    /// The same, reached at this address of a machine. What the certificate must name, and whom the server takes itself for, stays.
+    #[must_use]
+    pub fn at(mut self, machine: Option<IpAddr>) -> Self {
+        if let Some(machine) = machine {
+            self.host = machine.to_string();
+        }
+        self
+    }
 }
 
 impl Target {
@@ -104,6 +113,13 @@ impl Target {
     #[must_use]
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.base = self.base.with_trust(trust);
+        self
+    }
+
+    /// The same, reached at this address of a machine.
+    #[must_use]
+    pub fn at(mut self, machine: Option<IpAddr>) -> Self {
+        self.base = self.base.at(machine);
         self
     }
 
@@ -182,5 +198,12 @@ mod tests {
         let address = Address::parse("ws://localhost:8080/chat?room=1&x=%20").unwrap();
         assert_eq!((address.port, address.path.as_str()), (8080, "/chat?room=1&x=%20"));
         assert_eq!(Address::parse("wss://chat.example").unwrap().path, "/");
+    }
+
+    #[test]
+    fn another_way_to_the_same_server_leaves_its_name() {
+        let address = Address::parse("wss://chat.example:8443").unwrap().at("::1".parse().ok());
+        assert_eq!((address.host.as_str(), address.authority.as_str()), ("::1", "chat.example:8443"));
+        assert_eq!(&*address.tls.unwrap().name.to_str(), "chat.example");
     }
 }

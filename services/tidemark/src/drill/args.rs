@@ -1,6 +1,6 @@
 //! Flags of `tidemark drill`, checked before anything is done.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
@@ -29,6 +29,9 @@ pub enum Protocol {
 pub struct Args {
     /// Address of the system: http or https (default: a demo of the drill's own). With --protocol generic the address of a WebSocket.
     pub url: Option<String>,
+    /// Connect to this address of a machine, whatever the name in the address stands for: past DNS, or past a proxy of this machine.
+    #[arg(long, value_name = "IP")]
+    pub connect_to: Option<IpAddr>,
     /// How many clients.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub clients: u32,

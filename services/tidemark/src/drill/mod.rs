@@ -127,11 +127,13 @@ async fn drill(args: &Args, plan: &Plan, own: Option<&OwnDemo>, signals: &Signal
 async fn measure(args: &Args, plan: &Plan, faults: &Faults) -> Result<Report, Error> {
     let (url, trust) = (&faults.url, Trust::load(args.ca.as_deref())?);
     let kind = match args.protocol {
-        Protocol::Generic => Kind::Generic(Address::parse(url)?.with_trust(trust.clone())),
-        Protocol::Tidemark => Kind::Tidemark(Target::parse(url, &feeds(args, plan))?.with_trust(trust.clone())),
+        Protocol::Generic => Kind::Generic(Address::parse(url)?.with_trust(trust.clone()).at(args.connect_to)),
+        Protocol::Tidemark => {
+            Kind::Tidemark(Target::parse(url, &feeds(args, plan))?.with_trust(trust.clone()).at(args.connect_to))
+        }
     };
     let mut report = Report::new(args, plan, url);
-    let stage = Stage::open(kind, url, &trust, args.clients, plan.saves).await?;
+    let stage = Stage::open(kind, args, url, &trust, plan.saves).await?;
     for run in 1..=args.repeat {
         for fault in &plan.faults {
             say::note(format_args!("{} ({run} of {})", fault.name(), args.repeat));

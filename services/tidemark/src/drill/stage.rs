@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
+    args::Args,
     crowd::{Clock, Crowd, Kind},
     fault::Returned,
     measure::{Measurement, measure},
@@ -86,11 +87,11 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError`].
-    pub async fn open(kind: Kind, url: &str, trust: &Trust, clients: u32, per_second: u32) -> Result<Self, StageError> {
-        let clock = Clock::start();
+    pub async fn open(kind: Kind, args: &Args, url: &str, trust: &Trust, per_second: u32) -> Result<Self, StageError> {
+        let (clock, clients, machine) = (Clock::start(), args.clients, args.connect_to);
         let mut stage = Self { kind, clients, clock, saves: None };
         if per_second > 0 {
-            let (saver, lister) = (Saver::new(url, trust)?, Lister::new(url, trust));
+            let (saver, lister) = (Saver::at(machine, url, trust)?, Lister::new(url, trust, machine));
             let newest = lister.page(None).await?.texts.first().map(|text| text.id);
             let first = Crowd::connect(1, &stage.kind, clock);
             let settled = stage.settled(&first, None).await;
