@@ -175,6 +175,7 @@ export class Machine {
     }
     if (this.#current && silentAt(this.#current) <= now) {
       effects.closes.push(this.#current.conn);
+      this.#rounds.countSilence();
       this.#lose(now, random, null, effects);
     }
   }

@@ -114,6 +114,11 @@ export class Rounds {
     return delay;
   }
 
+  /** The current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round (rule 5). */
+  countSilence(): void {
+    this.#failed = Math.max(this.#failed, 1);
+  }
+
   /** A candidate has delivered (rules 3 and 14). Gives the connections that have to be closed. */
   won(now: number, random: number, { conn, transport }: Attempt): number[] {
     const others = this.candidates.filter((candidate) => candidate.conn !== conn);

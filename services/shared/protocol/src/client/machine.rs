@@ -198,6 +198,7 @@ impl Machine {
             self.current.as_ref().filter(|current| current.silent_at() <= now.ms).map(|current| current.conn)
         {
             effects.closes.push(conn);
+            self.rounds.count_silence();
             self.lose(now, None, effects);
         }
     }

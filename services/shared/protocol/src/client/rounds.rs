@@ -62,7 +62,7 @@ pub(super) struct Rounds {
     pub failures: u32,
     /// Connections opened in the life of the machine.
     opened: Conn,
-    /// Rounds that failed since a connection was last live.
+    /// Rounds that failed since a connection was last live, and its silence if that was its end.
     failed: u32,
     /// WebSockets that failed in a row (rule 13).
     sockets_failed: u32,
@@ -131,6 +131,11 @@ impl Rounds {
             self.failures += 1;
         }
         delay
+    }
+
+    /// Rule 5: the current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round.
+    pub fn count_silence(&mut self) {
+        self.failed = self.failed.max(1);
     }
 
     /// Rules 3 and 14: a candidate has delivered. Gives the connections that have to be closed.
