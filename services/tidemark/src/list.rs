@@ -66,7 +66,7 @@ pub struct Lister {
 
 impl Lister {
     /// For the app at an address like `https://board.example`, reached at the machine if one is given.
-    pub fn new(url: &str, trust: &Trust, machine: Option<IpAddr>) -> Self {
+    pub fn at(machine: Option<IpAddr>, url: &str, trust: &Trust) -> Self {
         Self { client: http::client(trust, machine), url: url.to_owned() }
     }
 

@@ -54,7 +54,6 @@ pub struct Crowd {
     clients: Vec<Record>,
     tracker: TaskTracker,
     token: CancellationToken,
-    clock: Clock,
 }
 
 /// What one client saw, shared with its task.
@@ -79,7 +78,7 @@ impl Crowd {
             });
             record
         });
-        Self { clients: clients.collect(), tracker, token, clock }
+        Self { clients: clients.collect(), tracker, token }
     }
 
     /// A copy of all records.
@@ -108,11 +107,6 @@ impl Crowd {
     /// The newest count that any client knows.
     pub fn newest(&self) -> Option<u64> {
         self.clients.iter().filter_map(|record| lock(record).count()).max()
-    }
-
-    /// The time on the drill's clock.
-    pub fn now(&self) -> u64 {
-        self.clock.now()
     }
 
     /// Closes all connections.

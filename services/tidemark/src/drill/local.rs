@@ -166,12 +166,12 @@ impl Demo {
         let before = self.entries()?;
         let victim = self.one(self.service(fault))?;
         match fault {
-            LocalFault::Sigterm => self.replace(fault, &before, &[victim], Signal::SIGTERM).await,
+            LocalFault::Sigterm => self.replace(fault, &before, victim, Signal::SIGTERM).await,
             LocalFault::Sigkill | LocalFault::GeneratorKill => {
-                self.replace(fault, &before, &[victim], Signal::SIGKILL).await
+                self.replace(fault, &before, victim, Signal::SIGKILL).await
             }
             // What Postgres calls a fast shutdown: transactions are rolled back, connections closed.
-            LocalFault::DatabaseRestart => self.replace(fault, &before, &[victim], Signal::SIGINT).await,
+            LocalFault::DatabaseRestart => self.replace(fault, &before, victim, Signal::SIGINT).await,
             LocalFault::Freeze => {
                 let mut frozen = Frozen::default();
                 frozen.stop(&victim.name, victim.pid)?;
@@ -189,7 +189,8 @@ impl Demo {
             LocalFault::Rolling => {
                 let front = self.one("front")?;
                 let old: Vec<Entry> = before.iter().filter(|entry| entry.service == "dashboard").cloned().collect();
-                self.replaced(fault, &before, &old, || signal(&front.name, front.pid, Signal::SIGUSR1)).await
+                signal(&front.name, front.pid, Signal::SIGUSR1)?;
+                self.whole(fault, &before, &old).await
             }
         }
     }
@@ -207,22 +208,15 @@ impl Demo {
         &self,
         fault: LocalFault,
         before: &[Entry],
-        victims: &[Entry],
+        victim: Entry,
         with: Signal,
     ) -> Result<Returned, LocalError> {
-        let deed = || victims.iter().try_for_each(|victim| signal(&victim.name, victim.pid, with));
-        self.replaced(fault, before, victims, deed).await
+        signal(&victim.name, victim.pid, with)?;
+        self.whole(fault, before, &[victim]).await
     }
 
-    /// Does something, and waits until these have gone and others are in their places.
-    async fn replaced(
-        &self,
-        fault: LocalFault,
-        before: &[Entry],
-        old: &[Entry],
-        deed: impl FnOnce() -> Result<(), LocalError>,
-    ) -> Result<Returned, LocalError> {
-        deed()?;
+    /// Waits until these have gone and others are in their places.
+    async fn whole(&self, fault: LocalFault, before: &[Entry], old: &[Entry]) -> Result<Returned, LocalError> {
         let deadline = Instant::now() + WHOLE;
         loop {
             let missing = missing(before, old, &self.entries()?);

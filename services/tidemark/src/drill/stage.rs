@@ -91,7 +91,7 @@ impl Stage {
         let (clock, clients, machine) = (Clock::start(), args.clients, args.connect_to);
         let mut stage = Self { kind, clients, clock, saves: None };
         if per_second > 0 {
-            let (saver, lister) = (Saver::at(machine, url, trust)?, Lister::new(url, trust, machine));
+            let (saver, lister) = (Saver::at(machine, url, trust)?, Lister::at(machine, url, trust));
             let newest = lister.page(None).await?.texts.first().map(|text| text.id);
             let first = Crowd::connect(1, &stage.kind, clock);
             let settled = stage.settled(&first, None).await;
