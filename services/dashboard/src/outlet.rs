@@ -121,20 +121,6 @@ impl<'a> Outlet<'a> {
             () = self.token.cancelled() => Err(Cut::Ended),
         }
     }
-
-    /// Writes all of it.
-    ///
-    /// # Errors
-    /// [`Cut`].
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Cut> {
-        while !bytes.is_empty() {
-            match self.offer(bytes)? {
-                Some(rest) => bytes = rest,
-                None => self.room().await?,
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -148,6 +134,17 @@ mod tests {
 
     use super::*;
     use crate::sockets::SocketOptions;
+
+    /// Writes all of it.
+    async fn write_all(outlet: &mut Outlet<'_>, mut bytes: &[u8]) -> Result<(), Cut> {
+        while !bytes.is_empty() {
+            match outlet.offer(bytes)? {
+                Some(rest) => bytes = rest,
+                None => outlet.room().await?,
+            }
+        }
+        Ok(())
+    }
 
     /// Both ends of a connection: ours as sessions have it, and a peer that takes little at a time.
     async fn connection(options: SocketOptions) -> (TcpStream, TcpStream) {
@@ -217,7 +214,7 @@ mod tests {
         let mut every = interval(Duration::from_millis(100));
         while limit().is_none() {
             every.tick().await;
-            outlet.write(&[0; 150]).await.unwrap();
+            write_all(&mut outlet, &[0; 150]).await.unwrap();
         }
         assert!(pause.elapsed() > FAST);
         assert_eq!(limit(), Some(silence));
@@ -229,10 +226,10 @@ mod tests {
         let ((ours, peer), token) = (connection(SocketOptions::default()).await, CancellationToken::new());
         let (_read, write) = ours.into_split();
         let (mut outlet, began) = (Outlet::new(&write, &token, Duration::from_secs(1)), Instant::now());
-        assert_eq!(outlet.write(&vec![0; 1 << 20]).await, Err(Cut::Stalled));
+        assert_eq!(write_all(&mut outlet, &vec![0; 1 << 20]).await, Err(Cut::Stalled));
         assert!(began.elapsed() >= Duration::from_secs(1));
         drop(peer);
-        assert_eq!(outlet.write(&[0; 150]).await, Err(Cut::Lost));
+        assert_eq!(write_all(&mut outlet, &[0; 150]).await, Err(Cut::Lost));
     }
 
     #[tokio::test]

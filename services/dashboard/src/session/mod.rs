@@ -51,6 +51,15 @@ pub struct Context {
     pub stall: Duration,
 }
 
+impl Context {
+    /// Counts a connection that was cut because its client took nothing.
+    fn count(&self, cut: Cut) {
+        if cut == Cut::Stalled {
+            self.metrics.stalled();
+        }
+    }
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {

@@ -61,9 +61,7 @@ pub async fn follow(
             Ok(())
         }
         End::Cut(cut) => {
-            if cut == Cut::Stalled {
-                context.metrics.stalled();
-            }
+            context.count(cut);
             Err(Stuck)
         }
         End::Gone => Err(Stuck),

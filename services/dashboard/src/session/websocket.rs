@@ -51,9 +51,7 @@ pub async fn run(context: &Context, socket: Socket, feeds: Arc<Feeds>, cursor: O
         End::Gone => finish(&mut read, &mut write, close::DONE, "").await,
         End::Close(code, reason) => finish(&mut read, &mut write, code, reason).await,
         End::Cut(cut) => {
-            if cut == Cut::Stalled {
-                context.metrics.stalled();
-            }
+            context.count(cut);
             close::ABNORMAL
         }
     };

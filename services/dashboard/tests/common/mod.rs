@@ -29,7 +29,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Long against anything that a healthy system does, also on a machine that compiles at the same time.
@@ -106,6 +106,21 @@ impl Replica {
 
     pub async fn connect(&self, query: &str) -> Client {
         Client::connect(self.addr, query, &[]).await.unwrap()
+    }
+
+    /// Changes the count until the replica gives up a client that takes nothing. `seen` waits until a witness knows a count; it must never have to wait long.
+    pub async fn until_stalled(&self, pool: &PgPool, mut seen: impl AsyncFnMut(i64)) {
+        let (mut saved, began, mut slowest) = (0_i64, Instant::now(), Duration::ZERO);
+        while self.metric("tidemark_stalled_total").await == 0.0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "the stuck client was never cut");
+            save(pool, 1).await;
+            saved += 1;
+            let sent = Instant::now();
+            seen(saved).await;
+            slowest = slowest.max(sent.elapsed());
+        }
+        // A set may have to wait 50 ms for its turn; the rest is the machine's.
+        assert!(slowest < Duration::from_secs(1), "the witness waited {slowest:?}");
     }
 
     pub async fn stop(self) {
