@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -73,8 +73,9 @@ fn given(role: &Value) -> impl Iterator<Item = Rule> {
 }
 
 fn sample() -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s/samples/drill-job.yaml");
-    serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
+    // Cargo runs tests in the folder of their package.
+    let yaml = fs::read_to_string("../../k8s/samples/drill-job.yaml").unwrap();
+    serde_saphyr::from_multiple(&yaml).unwrap()
 }
 
 fn of<'a>(documents: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
