@@ -106,8 +106,8 @@ export class Machine {
   /** When the machine wants its next `tick`; null: never. */
   get wakeAt(): number | null {
     const times = this.#rounds.candidates.map((candidate) => candidate.deadline);
-    if (this.#rounds.nextAt !== null) times.push(this.#rounds.nextAt);
-    if (this.#rounds.probeAt !== null) times.push(this.#rounds.probeAt);
+    const { nextAt, joinAt, probeAt } = this.#rounds;
+    times.push(...[nextAt, joinAt, probeAt].filter((at) => at !== null));
     if (this.#current) times.push(silentAt(this.#current));
     return times.length > 0 ? Math.min(...times) : null;
   }
@@ -130,7 +130,8 @@ export class Machine {
         this.#expire(now, random, effects);
         const { nextAt } = this.#rounds;
         if (nextAt !== null && (event.type === "nudge" || nextAt <= now)) this.#begin(now, effects);
-        const { probeAt } = this.#rounds;
+        const { joinAt, probeAt } = this.#rounds;
+        if (joinAt !== null && joinAt <= now) effects.opens.push(...this.#rounds.join(now));
         if (probeAt !== null && probeAt <= now) effects.opens.push(this.#rounds.probe(now));
         break;
       }

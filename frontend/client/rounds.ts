@@ -1,5 +1,5 @@
 import { backoff, spread } from "./backoff.js";
-import { ANSWER, CLOSE, FALLBACK, PROBE, PROBE_FIRST } from "./constants.js";
+import { ANSWER, CLOSE, FALLBACK, JOIN, JOINS, PROBE, PROBE_FIRST } from "./constants.js";
 import type { History } from "./values.js";
 
 /** What carries a connection: a WebSocket, `/ws`, or server-sent events, `/events`. */
@@ -42,6 +42,8 @@ export class Rounds {
   candidates: Candidate[] = [];
   /** When the next round starts, if one is waited for. */
   nextAt: number | null = null;
+  /** When one more connection joins the round under way, if one is waited for. */
+  joinAt: number | null = null;
   /** When the next probe starts, if one is waited for. */
   probeAt: number | null = null;
   /** How often the wait has doubled. */
@@ -50,6 +52,8 @@ export class Rounds {
   #opened = 0;
   /** Rounds that failed since a connection was last live. */
   #failed = 0;
+  /** How many connections may still join rounds: some after a silence, else none. */
+  #joins = 0;
   /** WebSockets that failed in a row (rule 13). */
   #socketsFailed = 0;
   /** A candidate of this round was told to wait so long. */
@@ -65,9 +69,24 @@ export class Rounds {
     this.nextAt = null;
     this.probeAt = null;
     this.#toldToWait = null;
-    const attempts = [this.#open(now, this.#socketsFailed < FALLBACK ? "ws" : "sse")];
+    this.joinAt = this.#joins > 0 ? now + JOIN : null;
+    const attempts = [this.#open(now, this.#carrier())];
     if (this.#failed > 0) attempts.push(this.#open(now, "ws"));
     return attempts;
+  }
+
+  /** One more connection joins the round, unless somebody there is answering (rule 1). */
+  join(now: number): Attempt[] {
+    this.joinAt = now + JOIN;
+    if (this.candidates.some((candidate) => candidate.peer !== null)) return [];
+    this.#joins -= 1;
+    if (this.#joins === 0) this.joinAt = null;
+    return [this.#open(now, this.#carrier())];
+  }
+
+  /** What carries a connection that does not race for another transport (rule 13). */
+  #carrier(): Transport {
+    return this.#socketsFailed < FALLBACK ? "ws" : "sse";
   }
 
   /** Starts a WebSocket beside an SSE connection (rule 14). */
@@ -94,6 +113,7 @@ export class Rounds {
     }
     if (wait !== null) this.#toldToWait = Math.max(wait, this.#toldToWait ?? 0);
     if (this.candidates.length > 0) return;
+    this.joinAt = null;
     if (isProbe) {
       this.probeAt = now + (this.#toldToWait ?? spread(PROBE, random));
     } else if (this.#toldToWait !== null) {
@@ -114,9 +134,10 @@ export class Rounds {
     return delay;
   }
 
-  /** The current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round (rule 5). */
+  /** The current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round, and more than two attempts may be needed (rule 5). */
   countSilence(): void {
     this.#failed = Math.max(this.#failed, 1);
+    this.#joins = JOINS;
   }
 
   /** A candidate has delivered (rules 3 and 14). Gives the connections that have to be closed. */
@@ -137,9 +158,11 @@ export class Rounds {
     const left = this.candidates.map((candidate) => candidate.conn);
     this.candidates = [];
     this.nextAt = null;
+    this.joinAt = null;
     this.probeAt = null;
     this.#toldToWait = null;
     this.#failed = 0;
+    this.#joins = 0;
     return left;
   }
 }

@@ -119,9 +119,10 @@ impl Machine {
 
     /// When the machine wants its next [`Event::Tick`].
     pub fn wake_at(&self) -> Option<u64> {
-        let Rounds { candidates, next_at, probe_at, .. } = &self.rounds;
+        let Rounds { candidates, next_at, join_at, probe_at, .. } = &self.rounds;
         let deadlines = candidates.iter().map(|candidate| candidate.deadline);
-        deadlines.chain(*next_at).chain(*probe_at).chain(self.current.as_ref().map(Current::silent_at)).min()
+        let starts = [*next_at, *join_at, *probe_at].into_iter().flatten();
+        deadlines.chain(starts).chain(self.current.as_ref().map(Current::silent_at)).min()
     }
 
     /// Takes one event. `now` is in ms of any monotonic clock, `random` in [0, 1).
@@ -156,10 +157,13 @@ impl Machine {
         effects.opens.extend(self.rounds.begin(now));
     }
 
-    /// Rule 8: starts a waited-for round whose time lies at or before `until`, and a probe that is due.
+    /// Rule 8: starts a waited-for round whose time lies at or before `until`, and what is due to join one or to probe.
     fn begin_due(&mut self, now: Now, until: u64, effects: &mut Effects) {
         if self.rounds.next_at.is_some_and(|at| at <= until) {
             effects.opens.extend(self.rounds.begin(now));
+        }
+        if self.rounds.join_at.is_some_and(|at| at <= now.ms) {
+            effects.opens.extend(self.rounds.join(now));
         }
         if self.rounds.probe_at.is_some_and(|at| at <= now.ms) {
             effects.opens.push(self.rounds.probe(now));

@@ -1,6 +1,6 @@
 //! Attempts: rounds of candidates, the waits between rounds, what carries a candidate, and the probes of a client that fell back.
 
-use super::{ANSWER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, Conn, FALLBACK, PROBE_FIRST_MS, PROBE_MS};
+use super::{ANSWER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, Conn, FALLBACK, JOIN_MS, JOINS, PROBE_FIRST_MS, PROBE_MS};
 use crate::{Hello, History, Transport, close};
 
 /// The time of the event, and its random number in [0, 1).
@@ -56,6 +56,8 @@ pub(super) struct Rounds {
     pub candidates: Vec<Candidate>,
     /// When the next round starts, if one is waited for.
     pub next_at: Option<u64>,
+    /// When one more connection joins the round under way, if one is waited for.
+    pub join_at: Option<u64>,
     /// When the next probe starts, if one is waited for.
     pub probe_at: Option<u64>,
     /// How often the wait has doubled.
@@ -64,6 +66,8 @@ pub(super) struct Rounds {
     opened: Conn,
     /// Rounds that failed since a connection was last live, and its silence if that was its end.
     failed: u32,
+    /// How many connections may still join rounds: some after a silence, else none.
+    joins: u32,
     /// WebSockets that failed in a row (rule 13).
     sockets_failed: u32,
     /// A candidate of this round was told to wait so long, ms.
@@ -79,9 +83,25 @@ impl Rounds {
     /// Rules 1 and 13: one connection in the first round, two that race in every later one. Gives what has to be opened.
     pub fn begin(&mut self, now: Now) -> Vec<(Conn, Transport)> {
         (self.next_at, self.probe_at, self.told_to_wait) = (None, None, None);
-        let first = if self.sockets_failed < FALLBACK { Transport::WebSocket } else { Transport::Sse };
+        self.join_at = (self.joins > 0).then_some(now.ms + JOIN_MS);
         let second = (self.failed > 0).then_some(Transport::WebSocket);
-        [Some(first), second].into_iter().flatten().map(|transport| self.open(now, transport)).collect()
+        [Some(self.carrier()), second].into_iter().flatten().map(|transport| self.open(now, transport)).collect()
+    }
+
+    /// Rule 1: one more connection joins the round, unless somebody there is answering.
+    pub fn join(&mut self, now: Now) -> Option<(Conn, Transport)> {
+        self.join_at = Some(now.ms + JOIN_MS);
+        if self.candidates.iter().any(|candidate| candidate.peer.is_some()) {
+            return None;
+        }
+        self.joins -= 1;
+        self.join_at = self.join_at.filter(|_| self.joins > 0);
+        Some(self.open(now, self.carrier()))
+    }
+
+    /// Rule 13: what carries a connection that does not race for another transport.
+    fn carrier(&self) -> Transport {
+        if self.sockets_failed < FALLBACK { Transport::WebSocket } else { Transport::Sse }
     }
 
     /// Rule 14: a WebSocket beside an SSE connection.
@@ -109,6 +129,7 @@ impl Rounds {
         if !self.candidates.is_empty() {
             return;
         }
+        self.join_at = None;
         if is_probe {
             self.probe_at = Some(now.ms + self.told_to_wait.unwrap_or_else(|| spread(PROBE_MS, now)));
         } else if let Some(wait) = self.told_to_wait {
@@ -133,9 +154,10 @@ impl Rounds {
         delay
     }
 
-    /// Rule 5: the current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round.
+    /// Rule 5: the current connection has been silent. Whoever chooses the replica may take it for alive as well, so this counts as a failed round, and more than
+    /// two attempts may be needed.
     pub fn count_silence(&mut self) {
-        self.failed = self.failed.max(1);
+        (self.failed, self.joins) = (self.failed.max(1), JOINS);
     }
 
     /// Rules 3 and 14: a candidate has delivered. Gives the connections that have to be closed.
@@ -158,7 +180,8 @@ impl Rounds {
 
     /// Ends all attempts. Gives the connections that are left.
     pub fn end(&mut self) -> Vec<Conn> {
-        (self.next_at, self.probe_at, self.told_to_wait, self.failed) = (None, None, None, 0);
+        (self.next_at, self.join_at, self.probe_at, self.told_to_wait) = (None, None, None, None);
+        (self.failed, self.joins) = (0, 0);
         self.candidates.drain(..).map(|candidate| candidate.conn).collect()
     }
 
