@@ -137,9 +137,8 @@ deploy: deploy-ingress ## the operator and a Board on the cluster, with an ingre
 	$(HELM) upgrade --install tidemark-operator charts/tidemark-operator --namespace tidemark-system --create-namespace --wait --timeout 120s \
 		--set image.tag=$${operator#*:} >/dev/null; \
 	$(HELM) upgrade --install tidemark charts/tidemark-board --namespace $(NAMESPACE) --create-namespace \
-		--set app.image=$$app --set dashboard.image=$$dashboard --set metricGenerator.image=$$metric_generator --set tidemark.image=$$tidemark \
-		--set database.postgres.image=$(POSTGRES_IMAGE) --set host=localhost --set ingress.port=$$($(CLUSTER) port 30443) \
-		--set-string 'ingress.annotations.traefik\.ingress\.kubernetes\.io/router\.middlewares=retry@file'
+		--values k8s/dev/board.yaml --set app.image=$$app --set dashboard.image=$$dashboard --set metricGenerator.image=$$metric_generator --set tidemark.image=$$tidemark \
+		--set database.postgres.image=$(POSTGRES_IMAGE) --set ingress.port=$$($(CLUSTER) port 30443)
 	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Available --timeout=180s
 	@$(KUBECTL) --namespace $(NAMESPACE) wait board/tidemark --for=condition=Progressing=False --timeout=180s
 	@$(KUBECTL) --namespace $(NAMESPACE) get boards

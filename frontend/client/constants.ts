@@ -7,8 +7,8 @@ export const PROTOCOL = "tidemark.v1";
 export const ANSWER = 1_000;
 /** After a silence one more connection joins the round each time this has passed without a `hello`. */
 export const JOIN = 250;
-/** So many connections join at most: with the two of the beginning, one of eight has to meet a live replica. */
-export const JOINS = 6;
+/** So many connections join at most, within two seconds: with the two of the beginning, one of ten has to meet a live replica. */
+export const JOINS = 8;
 /** Longest first wait after a loss; it doubles with each failure. */
 export const BACKOFF_BASE = 250;
 /** Longest wait between rounds. */

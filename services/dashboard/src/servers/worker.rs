@@ -16,8 +16,8 @@ use super::{channel::Post, generator::Generator};
 
 /// Within which part of a second of the wall clock a worker asks, ms. Samples are made when a second begins, and a thousand of them are stored and
 /// read again within a quarter of it. With the channel's quarter and a session's 50 ms the latest question still brings its sample to the browser
-/// within the second: what is shown there is never older than two.
-const WINDOW: Range<u64> = 250..650;
+/// within the second: what is shown there is never older than 1.85 s.
+const WINDOW: Range<u64> = 250..550;
 
 /// First and longest wait after a failure. With the 800 ms that an answer may take, a generator that is back is noticed within two seconds.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];

@@ -14,9 +14,9 @@ use crate::{Frame, Transport};
 pub const ANSWER_MS: u64 = 1_000;
 /// After a silence one more connection joins the round each time this has passed without a `hello`, ms: the delay between attempts of RFC 8305, section 8.
 pub const JOIN_MS: u64 = 250;
-/// So many connections join at most. With the two of the beginning one of eight has to meet a live replica: with one of two frozen, 255 clients of 256 are back
-/// within 1.5 s.
-pub const JOINS: u32 = 6;
+/// So many connections join at most, within the two seconds that a client of a frozen replica may take. With the two of the beginning one of ten has to meet a
+/// live replica: with one of two frozen, 1023 clients of 1024 do.
+pub const JOINS: u32 = 8;
 /// Longest first wait after a loss, ms; it doubles with each failure.
 pub const BACKOFF_BASE_MS: u64 = 250;
 /// Longest wait between rounds, ms.
