@@ -1,10 +1,13 @@
 use std::{collections::BTreeSet, fs};
 
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
 use super::{ClusterFault, args, world::World};
-use crate::drill::cluster::{Error, Rule};
+use crate::drill::{
+    args::Args,
+    cluster::{Error, Rule},
+};
 
 const VERBS: [&str; 5] = ["get", "list", "patch", "delete", "create"];
 
@@ -124,6 +127,13 @@ fn the_sample_binds_each_role_to_the_account_of_its_job() {
     }
 }
 
+/// The command line of a drill.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
 #[test]
 fn the_samples_job_waits_for_a_word_and_its_pod_may_do_nothing_but_ask() {
     let sample = sample();
@@ -139,9 +149,7 @@ fn the_samples_job_waits_for_a_word_and_its_pod_may_do_nothing_but_ask() {
     assert_eq!(container["capabilities"]["drop"][0], "ALL");
     let flags: Vec<_> =
         pod["containers"][0]["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-    let faults = flags.iter().find_map(|flag| flag.strip_prefix("--faults=")).unwrap();
-    let faults: Result<Vec<ClusterFault>, _> =
-        faults.split(',').map(|name| ClusterFault::from_str(name, false)).collect();
-    assert!(faults.unwrap().contains(&ClusterFault::Drain));
+    let plan = Cli::try_parse_from(&flags).unwrap().args.plan().unwrap();
+    assert!(plan.faults.iter().any(|fault| fault.name() == "drain"));
     assert_eq!((flags[0], flags.contains(&"--kube")), ("drill", true));
 }
