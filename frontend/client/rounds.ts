@@ -69,7 +69,7 @@ export class Rounds {
     this.nextAt = null;
     this.probeAt = null;
     this.#toldToWait = null;
-    this.joinAt = this.#joins > 0 ? now + JOIN : null;
+    this.#awaitJoin(now);
     const attempts = [this.#open(now, this.#carrier())];
     if (this.#failed > 0) attempts.push(this.#open(now, "ws"));
     return attempts;
@@ -77,11 +77,14 @@ export class Rounds {
 
   /** One more connection joins the round, unless somebody there is answering (rule 1). */
   join(now: number): Attempt[] {
-    this.joinAt = now + JOIN;
-    if (this.candidates.some((candidate) => candidate.peer !== null)) return [];
-    this.#joins -= 1;
-    if (this.#joins === 0) this.joinAt = null;
-    return [this.#open(now, this.#carrier())];
+    const answered = this.candidates.some((candidate) => candidate.peer !== null);
+    if (!answered) this.#joins -= 1;
+    this.#awaitJoin(now);
+    return answered ? [] : [this.#open(now, this.#carrier())];
+  }
+
+  #awaitJoin(now: number): void {
+    this.joinAt = this.#joins > 0 ? now + JOIN : null;
   }
 
   /** What carries a connection that does not race for another transport (rule 13). */

@@ -83,20 +83,23 @@ impl Rounds {
     /// Rules 1 and 13: one connection in the first round, two that race in every later one. Gives what has to be opened.
     pub fn begin(&mut self, now: Now) -> Vec<(Conn, Transport)> {
         (self.next_at, self.probe_at, self.told_to_wait) = (None, None, None);
-        self.join_at = (self.joins > 0).then_some(now.ms + JOIN_MS);
+        self.await_join(now);
         let second = (self.failed > 0).then_some(Transport::WebSocket);
         [Some(self.carrier()), second].into_iter().flatten().map(|transport| self.open(now, transport)).collect()
     }
 
     /// Rule 1: one more connection joins the round, unless somebody there is answering.
     pub fn join(&mut self, now: Now) -> Option<(Conn, Transport)> {
-        self.join_at = Some(now.ms + JOIN_MS);
-        if self.candidates.iter().any(|candidate| candidate.peer.is_some()) {
-            return None;
+        let is_answered = self.candidates.iter().any(|candidate| candidate.peer.is_some());
+        if !is_answered {
+            self.joins -= 1;
         }
-        self.joins -= 1;
-        self.join_at = self.join_at.filter(|_| self.joins > 0);
-        Some(self.open(now, self.carrier()))
+        self.await_join(now);
+        (!is_answered).then(|| self.open(now, self.carrier()))
+    }
+
+    fn await_join(&mut self, now: Now) {
+        self.join_at = (self.joins > 0).then_some(now.ms + JOIN_MS);
     }
 
     /// Rule 13: what carries a connection that does not race for another transport.
