@@ -197,9 +197,8 @@ async fn the_latest_is_read_with_each_batch_that_is_stored(pool: PgPoolOptions, 
     let stage = Stage::new(pool, options);
     let storing = Storing::start(&stage, config(stage.database()));
     let latest = storing.latest(&stage, config(stage.database()));
-    let reads = || common::metric(&storing.registry, "tidemark_sample_reads_total", "latest");
     wait_until(LONG, "there is a latest", async || latest.get().is_some()).await;
-    let (began, before) = (Instant::now(), reads());
+    let (began, before) = (Instant::now(), storing.reads());
     for second in until(this_second(), 4) {
         let tick = Instant::now();
         // Two batches a second, as on a machine that is busy.
@@ -211,7 +210,7 @@ async fn the_latest_is_read_with_each_batch_that_is_stored(pool: PgPoolOptions, 
         assert!(tick.elapsed() < Duration::from_millis(900), "{:?}", tick.elapsed());
         tokio::time::sleep_until(tick + Duration::from_secs(1)).await;
     }
-    let (reads, seconds) = (reads() - before, began.elapsed().as_secs_f64());
+    let (reads, seconds) = (storing.reads() - before, began.elapsed().as_secs_f64());
     assert!(reads <= 2.0 * seconds + 1.0, "{reads} reads in {seconds} s");
     stage.end().await;
 }
@@ -222,14 +221,13 @@ async fn many_batches_at_once_are_few_reads(pool: PgPoolOptions, options: PgConn
     let storing = Storing::start(&stage, config(stage.database()));
     let latest = storing.latest(&stage, config(stage.database()));
     wait_until(LONG, "there is a latest", async || latest.get().is_some()).await;
-    let reads = || common::metric(&storing.registry, "tidemark_sample_reads_total", "latest");
-    let (began, before) = (Instant::now(), reads());
+    let (began, before) = (Instant::now(), storing.reads());
     // Each waits until the one before is stored: ten and more batches a second.
     for (stored, second) in (1..).zip(until(this_second(), 20)) {
         storing.store(1, [second].into_iter());
         storing.stored(f64::from(stored)).await;
     }
-    let (reads, seconds) = (reads() - before, began.elapsed().as_secs_f64());
+    let (reads, seconds) = (storing.reads() - before, began.elapsed().as_secs_f64());
     assert!(reads <= 4.0 * seconds + 1.0, "{reads} reads in {seconds} s");
     stage.end().await;
 }

@@ -181,7 +181,7 @@ impl Args {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -192,7 +192,8 @@ mod tests {
         args: Args,
     }
 
-    fn plan(line: &str) -> Result<Plan, ArgsError> {
+    /// The plan that a command line makes.
+    pub fn plan(line: &str) -> Result<Plan, ArgsError> {
         Cli::try_parse_from(["drill"].into_iter().chain(line.split_whitespace())).unwrap().args.plan()
     }
 

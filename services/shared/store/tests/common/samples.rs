@@ -48,6 +48,11 @@ impl Storing {
         metric(&self.registry, "tidemark_samples_total", outcome)
     }
 
+    /// How often the newest samples were read.
+    pub fn reads(&self) -> f64 {
+        metric(&self.registry, "tidemark_sample_reads_total", "latest")
+    }
+
     pub fn metric(&self, name: &str) -> f64 {
         metric(&self.registry, name, "")
     }
