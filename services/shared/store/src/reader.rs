@@ -5,6 +5,7 @@ use std::{mem::Discriminant, sync::Arc, time::Duration};
 use sqlx::PgConnection;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -228,6 +229,8 @@ impl Owner {
             // A caller that has given up needs no answer.
             let _ = waiter.send(answer.clone());
         }
+        // Those who were told come first: whoever asks of them what was just read need not be read for once more.
+        yield_now().await;
     }
 
     /// On any failure the connection is dropped: whatever it was doing, it does not get into the way of the next read.
