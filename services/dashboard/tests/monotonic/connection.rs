@@ -1,4 +1,4 @@
-//! One connection: the server's end as `session.rs` drives it, and what is under way to the client.
+//! One connection: the server's end as `session/mod.rs` drives it, and what is under way to the client.
 
 use std::{cell::Cell, collections::VecDeque, pin::Pin, rc::Rc, sync::Arc};
 
