@@ -229,7 +229,7 @@ impl Owner {
             // A caller that has given up needs no answer.
             let _ = waiter.send(answer.clone());
         }
-        // Those who were told come first: whoever asks of them what was just read need not be read for once more.
+        // Those who were told pass it on before the next query: who finds it with them need not ask for another.
         yield_now().await;
     }
 
