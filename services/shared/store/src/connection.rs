@@ -8,7 +8,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::DatabaseUrl;
+use crate::{DatabaseUrl, database_error::DatabaseError};
 
 /// A connection within one data centre takes milliseconds; one that takes longer than this is dead or overloaded, and
 /// callers have 5 s in all.
@@ -26,7 +26,13 @@ pub enum ConnectError {
     TimedOut,
     /// The server could not be reached, or refused.
     #[error("failed to connect")]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] DatabaseError),
+}
+
+impl From<sqlx::Error> for ConnectError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 /// Why an exchange of a task with the database failed.
@@ -37,7 +43,13 @@ pub(crate) enum ExchangeError {
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     #[error("a statement failed")]
-    Statement(#[from] sqlx::Error),
+    Statement(#[from] DatabaseError),
+}
+
+impl From<sqlx::Error> for ExchangeError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Statement(error.into())
+    }
 }
 
 /// The driver's options for a connection that says who it is.
@@ -50,7 +62,7 @@ pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
 /// Opens one connection. Statements on it have no limit on the server.
 pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
     match timeout(CONNECT_TIMEOUT, options(database, name).connect()).await {
-        Ok(connection) => connection.map_err(ConnectError::Refused),
+        Ok(connection) => connection.map_err(ConnectError::from),
         Err(_) => Err(ConnectError::TimedOut),
     }
 }
@@ -62,10 +74,7 @@ pub(crate) async fn connect_limited(database: &DatabaseUrl, name: &str) -> Resul
         limit(&mut connection).await?;
         Ok(connection)
     };
-    match timeout(CONNECT_TIMEOUT, open).await {
-        Ok(connection) => connection.map_err(ConnectError::Refused),
-        Err(_) => Err(ConnectError::TimedOut),
-    }
+    timeout(CONNECT_TIMEOUT, open).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 /// A pool for short reads on demand, opened when first used.

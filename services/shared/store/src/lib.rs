@@ -12,6 +12,7 @@
 
 mod batch;
 mod connection;
+mod database_error;
 mod database_url;
 mod doorbell;
 mod metrics;
@@ -25,6 +26,7 @@ mod texts;
 mod visitors;
 mod writer;
 
+pub use database_error::DatabaseError;
 pub use database_url::{DatabaseUrl, UrlError};
 pub use doorbell::Doorbell;
 pub use metrics::{ReaderMetrics, SampleMetrics, VisitorMetrics, WriterMetrics};
