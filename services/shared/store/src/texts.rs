@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool};
+use sqlx::{
+    Decode, FromRow, PgPool, Postgres, Type,
+    error::BoxDynError,
+    postgres::{PgTypeInfo, PgValueRef},
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{DatabaseUrl, connection};
+use crate::{
+    DatabaseError, DatabaseUrl,
+    connection::{self, data_error},
+};
 
 /// Pages are read in a millisecond, so few connections serve many requests; a hundred replicas must not use up the server's.
 const MAX_CONNECTIONS: u32 = 4;
@@ -16,6 +23,15 @@ const MAX_CONNECTIONS: u32 = 4;
 const PAGE_TIMEOUT: Duration = Duration::from_secs(4);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+const PAGE: &str = "SELECT seq, id, body, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+
+/// The same page with the bytes as they are stored, for a page with a text that the server cannot send as UTF-8. It then
+/// refuses the whole result. A database with the encoding SQL_ASCII stores any bytes; one with WIN1252 stores the byte 0x81,
+/// and has no character for it.
+const PAGE_OF_BYTES: &str = "
+SELECT seq, id, convert_to(body, 'SQL_ASCII') AS body, created_at
+FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+
 /// A stored text.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Text {
@@ -23,11 +39,35 @@ pub struct Text {
     pub seq: i64,
     /// Made by the client.
     pub id: Uuid,
-    /// 1 to 10,000 characters.
-    #[sqlx(rename = "body")]
+    /// 1 to 10,000 characters. U+FFFD stands for bytes that are not UTF-8; only another writer can have stored them.
+    #[sqlx(rename = "body", try_from = "Lossy")]
     pub text: String,
     /// The database's clock when it was stored.
     pub created_at: DateTime<Utc>,
+}
+
+/// A column of type text or bytea, with U+FFFD in place of bytes that are not UTF-8.
+struct Lossy(String);
+
+impl From<Lossy> for String {
+    fn from(Lossy(text): Lossy) -> Self {
+        text
+    }
+}
+
+impl Type<Postgres> for Lossy {
+    fn type_info() -> PgTypeInfo {
+        <String as Type<Postgres>>::type_info()
+    }
+    fn compatible(info: &PgTypeInfo) -> bool {
+        <String as Type<Postgres>>::compatible(info) || <Vec<u8> as Type<Postgres>>::compatible(info)
+    }
+}
+
+impl Decode<'_, Postgres> for Lossy {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        Ok(Self(String::from_utf8_lossy(value.as_bytes()?).into_owned()))
+    }
 }
 
 /// What [`Texts`] needs to know.
@@ -47,7 +87,7 @@ pub enum ReadError {
     TimedOut,
     /// The database could not be reached, or failed.
     #[error("failed to read texts")]
-    Query(#[source] sqlx::Error),
+    Query(#[source] DatabaseError),
 }
 
 /// Reads pages of texts; clones share the connections.
@@ -70,13 +110,19 @@ impl Texts {
     /// # Errors
     /// [`ReadError`], after four seconds at the latest.
     pub async fn page(&self, limit: u32, before: Option<i64>) -> Result<Vec<Text>, ReadError> {
-        let page = sqlx::query_as(
-            "SELECT seq, id, body, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool);
-        timeout(PAGE_TIMEOUT, page).await.map_err(|_| ReadError::TimedOut)?.map_err(ReadError::Query)
+        let page = async {
+            match self.read(PAGE, limit, before).await {
+                Err(error) if data_error(&error).is_some() => self.read(PAGE_OF_BYTES, limit, before).await,
+                page => page,
+            }
+        };
+        let page = timeout(PAGE_TIMEOUT, page).await.map_err(|_| ReadError::TimedOut)?;
+        page.map_err(|error| ReadError::Query(error.into()))
+    }
+
+    async fn read(&self, query: &'static str, limit: u32, before: Option<i64>) -> Result<Vec<Text>, sqlx::Error> {
+        let query = sqlx::query_as(query).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+        query.fetch_all(&self.pool).await
     }
 
     /// Closes the connections, at shutdown.
