@@ -14,10 +14,6 @@ use crate::{DatabaseUrl, database_error::DatabaseError};
 /// callers have 5 s in all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The server ends a statement after this time. Without it, every attempt of ours that gave up while a lock was held would
-/// leave a backend waiting, until the server had no connections left.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -59,7 +55,9 @@ pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
     options.extra_float_digits(None)
 }
 
-/// Opens one connection. Statements on it have no limit on the server.
+/// Opens one connection. It sets nothing and prepares nothing for the session: behind a pooler in transaction mode the server
+/// connection belongs to it for one transaction at a time. Limits and isolation are the transaction's
+/// ([`crate::transaction`]).
 pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
     match timeout(CONNECT_TIMEOUT, options(database, name).connect()).await {
         Ok(connection) => connection.map_err(ConnectError::from),
@@ -67,32 +65,15 @@ pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConn
     }
 }
 
-/// Opens one connection on which the server ends a statement after [`STATEMENT_TIMEOUT`].
-pub(crate) async fn connect_limited(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
-    let open = async {
-        let mut connection = options(database, name).connect().await?;
-        limit(&mut connection).await?;
-        Ok(connection)
-    };
-    timeout(CONNECT_TIMEOUT, open).await.unwrap_or(Err(ConnectError::TimedOut))
-}
+/// The same as [`connect`].
+pub(crate) use connect as connect_limited;
 
 /// A pool for short reads on demand, opened when first used.
 pub(crate) fn pool(database: &DatabaseUrl, name: &str, max_connections: u32, acquire_timeout: Duration) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(acquire_timeout)
-        .after_connect(|connection, _| Box::pin(limit(connection)))
         .connect_lazy_with(options(database, name))
-}
-
-async fn limit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // A statement and not a start-up parameter, for the poolers' sake.
-    sqlx::query("SELECT set_config('statement_timeout', $1, false)")
-        .bind(STATEMENT_TIMEOUT.as_millis().to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// The five characters by which Postgres names an error, if the error came from the database itself.
