@@ -1,5 +1,7 @@
 //! Wires the app: configuration, listeners, signals.
 
+use std::{error::Error, process::ExitCode};
+
 use app::{
     config::{Args, Command},
     run, schema,
@@ -8,12 +10,15 @@ use clap::Parser;
 use runtime::Listeners;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     let telemetry = runtime::init_telemetry("app");
     let ended = start(args).await;
     telemetry.flush().await;
-    ended
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    // A line of the log, and not anyhow's report of several lines: a collector reads one line as one event.
+    tracing::error!(error = &*error as &dyn Error, "the process failed");
+    ExitCode::FAILURE
 }
 
 async fn start(args: Args) -> anyhow::Result<()> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use runtime::{Condition, Signals};
-use store::{DatabaseUrl, MigrateError};
+use runtime::{Condition, Signals, error_chain};
+use store::DatabaseUrl;
 use tokio::time::sleep;
 
 /// Between two attempts. The database is often started at the same time.
@@ -19,7 +19,7 @@ pub async fn migrate(database: DatabaseUrl, signals: Signals) -> anyhow::Result<
     let work = async {
         loop {
             match store::migrate(&database).await {
-                Err(error) if error.is_passing() => waiting.say(&reason(error)),
+                Err(error) if error.is_passing() => waiting.say(&error_chain(&error)),
                 done => return done,
             }
             sleep(RETRY).await;
@@ -45,16 +45,12 @@ pub async fn follow(database: DatabaseUrl, migrate: bool, schema: Condition) {
 
 async fn attempt(database: &DatabaseUrl, migrate: bool) -> Result<(), String> {
     if migrate {
-        return store::migrate(database).await.map_err(reason);
+        return store::migrate(database).await.map_err(|error| error_chain(&error));
     }
-    match store::pending_migrations(database).await.map_err(reason)? {
+    match store::pending_migrations(database).await.map_err(|error| error_chain(&error))? {
         0 => Ok(()),
         pending => Err(format!("waiting for somebody else to migrate: {pending} migrations are not applied")),
     }
-}
-
-fn reason(error: MigrateError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// Says what is waited for: once for each reason, not twice a second.

@@ -6,6 +6,8 @@ use std::{
     io::{Write, stderr, stdout},
 };
 
+use runtime::error_chain;
+
 /// A line on standard output.
 pub fn line(text: impl Display) {
     let _ = writeln!(stdout().lock(), "{text}");
@@ -16,13 +18,7 @@ pub fn note(text: impl Display) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
 
-/// What went wrong, with its causes, on standard error.
+/// An error with its sources, on standard error.
 pub fn error(error: &dyn Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    note(format_args!("error: {text}"));
+    note(format_args!("error: {}", error_chain(error)));
 }

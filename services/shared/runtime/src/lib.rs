@@ -4,8 +4,10 @@
 mod admin;
 mod collector;
 mod config;
+mod error_chain;
 mod files;
 mod http;
+mod log_errors;
 mod readiness;
 mod server;
 mod shutdown;
@@ -14,6 +16,7 @@ mod traces;
 
 pub use admin::Admin;
 pub use config::{Secret, ServiceArgs, host_name, invalid};
+pub use error_chain::error_chain;
 pub use files::raise_file_limit;
 pub use http::{HttpMetrics, REQUEST_TIMEOUT, error_answer, guarded, parse_limit};
 pub use readiness::{Condition, Readiness};

@@ -7,13 +7,17 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
-    fmt,
+    fmt::{self, format::JsonFields},
     layer::SubscriberExt,
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
-use crate::{TRACE, collector, invalid, traces};
+use crate::{
+    TRACE, collector, invalid,
+    log_errors::{JsonErrors, TextErrors},
+    traces,
+};
 
 /// What has to be brought out before the process ends.
 #[derive(Debug)]
@@ -55,8 +59,8 @@ where
 {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match std::env::var("LOG_FORMAT").as_deref() {
-        Err(_) | Ok("text" | "") => lines.with_ansi(false).boxed(),
-        Ok("json") => lines.json().flatten_event(true).boxed(),
+        Err(_) | Ok("text" | "") => lines.with_ansi(false).fmt_fields(TextErrors).boxed(),
+        Ok("json") => lines.event_format(JsonErrors::default()).fmt_fields(JsonFields::new()).boxed(),
         Ok(other) => invalid("LOG_FORMAT", format!("{other:?} is neither text nor json")),
     };
     lines.with_filter(filter.and(filter_fn(|metadata| metadata.target() != TRACE)))
