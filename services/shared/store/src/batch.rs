@@ -1,4 +1,4 @@
-//! Stores a batch of texts in one statement, and finds out for each what came of it.
+//! Stores a batch of texts in one transaction, and finds out for each what came of it.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{Text, connection::data_error};
+use crate::{Text, connection::data_error, transaction};
 
 /// What came of storing one text.
 #[derive(Debug, Clone)]
@@ -77,6 +77,16 @@ async fn store_together(
     texts: &[(Uuid, &str)],
     traceparent: &str,
 ) -> Result<Vec<Stored>, sqlx::Error> {
+    let mut transaction = transaction::begin(connection).await?;
+    let stored = insert(&mut transaction, texts, traceparent).await;
+    transaction::end(transaction, stored).await
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    texts: &[(Uuid, &str)],
+    traceparent: &str,
+) -> Result<Vec<Stored>, sqlx::Error> {
     // Of several texts with one id the first is stored, and the others are compared with it.
     let mut first: HashMap<Uuid, &str> = HashMap::with_capacity(texts.len());
     let (mut ids, mut bodies) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
@@ -87,8 +97,13 @@ async fn store_together(
             bodies.push(*body);
         }
     }
-    let inserted: Vec<Inserted> =
-        sqlx::query_as(INSERT).bind(&ids).bind(&bodies).bind(traceparent).fetch_all(&mut *connection).await?;
+    let inserted: Vec<Inserted> = sqlx::query_as(INSERT)
+        .bind(&ids)
+        .bind(&bodies)
+        .bind(traceparent)
+        .persistent(false)
+        .fetch_all(&mut *connection)
+        .await?;
     let mut rows: HashMap<Uuid, Text> = inserted
         .into_iter()
         .filter_map(|Inserted { seq, id, created_at }| {
@@ -102,6 +117,7 @@ async fn store_together(
         let earlier: Vec<Text> =
             sqlx::query_as("SELECT seq, id, body, created_at FROM tidemark.texts WHERE id = ANY ($1)")
                 .bind(&ids)
+                .persistent(false)
                 .fetch_all(connection)
                 .await?;
         rows.extend(earlier.into_iter().map(|text| (text.id, text)));

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     DatabaseError, DatabaseUrl,
     connection::{self, data_error},
+    transaction,
 };
 
 /// Pages are read in a millisecond, so few connections serve many requests; a hundred replicas must not use up the server's.
@@ -122,7 +123,7 @@ impl Texts {
 
     async fn read(&self, query: &'static str, limit: u32, before: Option<i64>) -> Result<Vec<Text>, sqlx::Error> {
         let query = sqlx::query_as(query).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-        query.fetch_all(&self.pool).await
+        transaction::fetch_all(&self.pool, query).await
     }
 
     /// Closes the connections, at shutdown.

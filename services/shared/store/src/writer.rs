@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     DatabaseUrl, Text, WriterMetrics,
     batch::{self, Stored},
-    connection::{self, ConnectError, connect_limited},
+    connection::{self, ConnectError},
 };
 
 /// Rows in one statement. More gain nothing: at 1,000 the cost of the commit is a hundredth of the whole.
@@ -233,7 +233,7 @@ impl Owner {
             self.connection = Some(connection);
             return Ok(answers);
         }
-        let mut connection = connect_limited(&self.database, &self.name).await.map_err(BatchError::Connect)?;
+        let mut connection = connection::connect(&self.database, &self.name).await.map_err(BatchError::Connect)?;
         let answers = batch::store(&mut connection, texts, traceparent).await.map_err(BatchError::Statement)?;
         self.connection = Some(connection);
         Ok(answers)

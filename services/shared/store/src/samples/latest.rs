@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{Progress, Sample, SampleWriter, SamplesConfig, order::natural, statements};
 use crate::{
     SampleMetrics,
-    connection::{self, ExchangeError, connect_limited, is_undefined},
+    connection::{self, ExchangeError, is_undefined},
 };
 
 /// The least time between two reads. Batches come once a second, at its beginning: a read that waited for much longer would show each second late from
@@ -140,7 +140,9 @@ impl Reader {
     async fn read(&mut self) -> Result<Vec<Sample>, ExchangeError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect_limited(&self.config.database, &format!("{} latest", self.config.application_name)).await?,
+            None => {
+                connection::connect(&self.config.database, &format!("{} latest", self.config.application_name)).await?
+            }
         };
         self.metrics.reads("latest").inc();
         let samples = timeout(READ_TIMEOUT, statements::latest(&mut connection))

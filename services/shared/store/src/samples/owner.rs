@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     SampleMetrics,
-    connection::{self, ExchangeError, connect_limited, data_error, is_lost, is_undefined},
+    connection::{self, ExchangeError, data_error, is_lost, is_undefined},
 };
 
 /// Rows in one statement. A second of a thousand servers is a tenth; after an outage of five minutes, thirty of these are stored.
@@ -119,7 +119,9 @@ impl Owner {
         // A connection that is in the middle of something when the time is over is not put back.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect_limited(&self.config.database, &format!("{} store", self.config.application_name)).await?,
+            None => {
+                connection::connect(&self.config.database, &format!("{} store", self.config.application_name)).await?
+            }
         };
         if now >= self.next_roll {
             self.next_roll = now + ROLL;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, postgres::types::PgInterval};
+use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 
 use super::Sample;
-use crate::connection::sqlstate;
+use crate::{connection::sqlstate, transaction};
 
 /// The history, and the newest of each server, in one statement, so in one transaction. What is there already stays, and the newest never becomes older,
 /// whatever the clocks of replicas do.
@@ -31,15 +31,17 @@ pub(super) async fn store(connection: &mut PgConnection, samples: &[Sample]) -> 
     let servers: Vec<&str> = samples.iter().map(|sample| &*sample.server).collect();
     let seconds: Vec<DateTime<Utc>> = samples.iter().map(|sample| sample.second).collect();
     let column = |percent: fn(&Sample) -> f32| samples.iter().map(percent).collect::<Vec<f32>>();
-    let stored: i64 = sqlx::query_scalar(STORE)
+    let mut transaction = transaction::begin(connection).await?;
+    let stored: Result<i64, _> = sqlx::query_scalar(STORE)
         .bind(servers)
         .bind(seconds)
         .bind(column(|sample| sample.usage.cpu))
         .bind(column(|sample| sample.usage.memory))
         .bind(column(|sample| sample.usage.disk))
-        .fetch_one(connection)
-        .await?;
-    Ok(stored.unsigned_abs())
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await;
+    Ok(transaction::end(transaction, stored).await?.unsigned_abs())
 }
 
 /// Whether a sample has no partition: the one error of the data that [`roll`] may heal. Postgres has no code of its own for it.
@@ -59,26 +61,29 @@ pub(super) struct Rolled {
 /// Makes the partitions of the hours around now, and drops one that is older than the retention.
 pub(super) async fn roll(connection: &mut PgConnection, retention: Duration) -> Result<Rolled, sqlx::Error> {
     let microseconds = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-    let (made, dropped): (i32, i32) = sqlx::query_as("SELECT made, dropped FROM tidemark.roll_metrics($1)")
+    let mut transaction = transaction::begin(connection).await?;
+    let rolled: Result<(i32, i32), _> = sqlx::query_as("SELECT made, dropped FROM tidemark.roll_metrics($1)")
         .bind(PgInterval { months: 0, days: 0, microseconds })
-        .fetch_one(connection)
-        .await?;
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await;
+    let (made, dropped) = transaction::end(transaction, rolled).await?;
     Ok(Rolled { made: made.unsigned_abs().into(), dropped: dropped.unsigned_abs().into() })
 }
 
 /// The newest sample of each server.
 pub(super) async fn latest(connection: &mut PgConnection) -> Result<Vec<Sample>, sqlx::Error> {
-    sqlx::query_as("SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest")
-        .fetch_all(connection)
-        .await
+    let mut transaction = transaction::begin(connection).await?;
+    let samples =
+        sqlx::query_as("SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest")
+            .persistent(false)
+            .fetch_all(&mut *transaction)
+            .await;
+    transaction::end(transaction, samples).await
 }
 
 /// Samples, the newest first: of one server, or of all.
-pub(super) async fn newest(
-    executor: impl PgExecutor<'_>,
-    server: Option<&str>,
-    limit: u32,
-) -> Result<Vec<Sample>, sqlx::Error> {
+pub(super) async fn newest(pool: &PgPool, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
     let query = match server {
         Some(server) => sqlx::query_as(
             "SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics
@@ -92,5 +97,5 @@ pub(super) async fn newest(
         )
         .bind(i64::from(limit)),
     };
-    query.fetch_all(executor).await
+    transaction::fetch_all(pool, query).await
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Shared, VisitorsConfig, statements};
 use crate::{
     VisitorMetrics,
-    connection::{self, ExchangeError, connect_limited, sqlstate},
+    connection::{self, ExchangeError, sqlstate},
 };
 
 /// Rows in one statement.
@@ -117,7 +117,8 @@ impl Owner {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                connect_limited(&self.config.database, &format!("{} visitors", self.config.application_name)).await?
+                connection::connect(&self.config.database, &format!("{} visitors", self.config.application_name))
+                    .await?
             }
         };
         if now >= self.next_beat {

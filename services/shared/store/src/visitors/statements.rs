@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::sockets::Row;
+use crate::transaction;
 
 /// Connections that one step of a sweep removes: some milliseconds of work, so that nobody waits long for a row.
 const SWEEP: i32 = 5_000;
@@ -80,22 +81,19 @@ pub(super) async fn register(
     name: &str,
     lease: Duration,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    let query = sqlx::query(
         "INSERT INTO tidemark.instances (id, name, lease_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second')",
     )
     .bind(instance)
     .bind(name)
-    .bind(lease.as_secs_f64())
-    .execute(connection)
-    .await?;
-    Ok(())
+    .bind(lease.as_secs_f64());
+    execute(connection, query).await
 }
 
 /// Counts visits and their sockets.
 pub(super) async fn connect(connection: &mut PgConnection, instance: Uuid, rows: &[Row]) -> Result<(), sqlx::Error> {
     let (visits, ns) = columns(rows);
-    sqlx::query(CONNECT).bind(instance).bind(visits).bind(ns).execute(connection).await?;
-    Ok(())
+    execute(connection, sqlx::query(CONNECT).bind(instance).bind(visits).bind(ns)).await
 }
 
 /// Removes visits that have left.
@@ -104,8 +102,7 @@ pub(super) async fn disconnect(
     instance: Uuid,
     visits: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(DISCONNECT).bind(instance).bind(visits).execute(connection).await?;
-    Ok(())
+    execute(connection, sqlx::query(DISCONNECT).bind(instance).bind(visits)).await
 }
 
 /// Renews the lease and repairs the rows.
@@ -116,13 +113,16 @@ pub(super) async fn beat(
     lease: Duration,
 ) -> Result<Beat, sqlx::Error> {
     let (visits, ns) = columns(rows);
-    let (held, added, removed, next_end, peers): (bool, i64, i64, Option<f64>, i64) = sqlx::query_as(BEAT)
+    let mut transaction = transaction::begin(connection).await?;
+    let beat: Result<(bool, i64, i64, Option<f64>, i64), _> = sqlx::query_as(BEAT)
         .bind(instance)
         .bind(visits)
         .bind(ns)
         .bind(lease.as_secs_f64())
-        .fetch_one(connection)
-        .await?;
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await;
+    let (held, added, removed, next_end, peers) = transaction::end(transaction, beat).await?;
     Ok(Beat {
         held,
         added: added.unsigned_abs(),
@@ -134,38 +134,60 @@ pub(super) async fn beat(
 
 /// Removes some connections of an instance whose lease has ended; `None` when there is nothing to do.
 pub(super) async fn sweep(connection: &mut PgConnection) -> Result<Option<u64>, sqlx::Error> {
-    let gone: Option<i64> =
-        sqlx::query_scalar("SELECT tidemark.sweep_instance($1)").bind(SWEEP).fetch_one(connection).await?;
-    Ok(gone.map(i64::unsigned_abs))
+    let mut transaction = transaction::begin(connection).await?;
+    let gone: Result<Option<i64>, _> = sqlx::query_scalar("SELECT tidemark.sweep_instance($1)")
+        .bind(SWEEP)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await;
+    Ok(transaction::end(transaction, gone).await?.map(i64::unsigned_abs))
 }
 
 /// Compares the number with the rows, corrects it, and removes old visits. Gives by how much it was wrong; `None` when another replica does it at
 /// this moment.
 pub(super) async fn audit(connection: &mut PgConnection, retention: Duration) -> Result<Option<i64>, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = transaction::begin(connection).await?;
+    let difference = audit_alone(&mut transaction, retention).await;
+    transaction::end(transaction, difference).await
+}
+
+async fn audit_alone(connection: &mut PgConnection, retention: Duration) -> Result<Option<i64>, sqlx::Error> {
     // A statement of its own: the next one has a snapshot that knows what the last audit did.
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
         .bind(AUDIT_LOCK)
-        .fetch_one(&mut *transaction)
+        .persistent(false)
+        .fetch_one(&mut *connection)
         .await?;
     if !alone {
         return Ok(None);
     }
-    let difference = sqlx::query_scalar("SELECT tidemark.audit_visitors()").fetch_one(&mut *transaction).await?;
-    sqlx::query(FORGET_VISITS).bind(retention.as_secs_f64()).bind(FORGET).execute(&mut *transaction).await?;
-    transaction.commit().await?;
+    let difference =
+        sqlx::query_scalar("SELECT tidemark.audit_visitors()").persistent(false).fetch_one(&mut *connection).await?;
+    sqlx::query(FORGET_VISITS).bind(retention.as_secs_f64()).bind(FORGET).persistent(false).execute(connection).await?;
     Ok(Some(difference))
 }
 
 /// Takes an instance out that ends in order.
 pub(super) async fn deregister(connection: &mut PgConnection, instance: Uuid) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = transaction::begin(connection).await?;
+    let removed = remove(&mut transaction, instance).await;
+    transaction::end(transaction, removed).await
+}
+
+async fn remove(connection: &mut PgConnection, instance: Uuid) -> Result<(), sqlx::Error> {
     for statement in
         ["DELETE FROM tidemark.connections WHERE instance = $1", "DELETE FROM tidemark.instances WHERE id = $1"]
     {
-        sqlx::query(statement).bind(instance).execute(&mut *transaction).await?;
+        sqlx::query(statement).bind(instance).persistent(false).execute(&mut *connection).await?;
     }
-    transaction.commit().await
+    Ok(())
+}
+
+/// One statement in a transaction of its own.
+async fn execute(connection: &mut PgConnection, query: Query<'_, Postgres, PgArguments>) -> Result<(), sqlx::Error> {
+    let mut transaction = transaction::begin(connection).await?;
+    let executed = query.persistent(false).execute(&mut *transaction).await;
+    transaction::end(transaction, executed).await.map(|_| ())
 }
 
 fn columns(rows: &[Row]) -> (Vec<Uuid>, Vec<i64>) {
