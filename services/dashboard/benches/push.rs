@@ -189,8 +189,8 @@ async fn dashboard() {
     let set = |version: u64| {
         let history = History { store: "k3v9k3v9k3v9k3v9".into(), timeline: 1 };
         let at = tokio::time::Instant::now();
-        let values =
-            vec![Scalar { feed: "texts".to_owned(), version, value: json!({ "count": version }), changed: Some(at) }];
+        let value = json!({ "count": version });
+        let values = vec![Scalar { feed: "texts".to_owned(), version, value, changed: Some(at), known_at: at }];
         hub.update(|items| items.apply(Snapshot { history, at, values }));
     };
     set(1_000_000);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{Database, History};
 use runtime::Condition;
 use serde_json::Value;
-use store::{Doorbell, FeedValue, Reading, View};
+use store::{Doorbell, FeedValue, Reading, Rest, View};
 use tokio::sync::watch;
 
 use crate::{
@@ -23,6 +23,7 @@ pub fn snapshot(reading: &Reading) -> Snapshot {
         version: feed.version,
         value: value(&feed.fields),
         changed: reading.changed(feed),
+        known_at: feed.known_at,
     };
     Snapshot {
         history: History { store: reading.history.store.clone(), timeline: reading.history.timeline },
@@ -61,9 +62,19 @@ fn describe(view: &View) -> String {
     };
     let doorbell = match view.doorbell {
         Doorbell::Connecting => "connecting",
+        Doorbell::Listening if view.rest == Rest::KeptAwake => {
+            "listening, but reading every 200 ms: a transaction that has written is open, or another session holds a lock of its kind (pg_locks)"
+        }
         Doorbell::Listening => "listening",
         Doorbell::Swallowed => "swallowed on its way (a pooler? see LISTEN_DATABASE_URL), polling every 200 ms",
         Doorbell::Lost => "lost, polling every 200 ms until it is back",
     };
-    format!("database {database}; doorbell {doorbell}")
+    let wrong = |reading: &Arc<Reading>| {
+        let feeds = reading.feeds.iter().filter_map(|feed| Some(format!("{} ({})", feed.name, feed.problem?.as_str())));
+        feeds.collect::<Vec<_>>().join(", ")
+    };
+    match view.reading.as_ref().map(wrong).filter(|wrong| !wrong.is_empty()) {
+        Some(wrong) => format!("database {database}; doorbell {doorbell}; feeds that are not right: {wrong}"),
+        None => format!("database {database}; doorbell {doorbell}"),
+    }
 }

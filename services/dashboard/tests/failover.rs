@@ -121,9 +121,8 @@ async fn replica(pair: &Pair, way: &Proxy, name: &str) -> Replica {
 
 /// What is true: item -> version and value.
 async fn truth(server: &Server) -> BTreeMap<String, (u64, Value)> {
-    let sums =
-        "SELECT feed, sum(version)::bigint, sum(n)::bigint, sum(total)::bigint FROM tidemark.feed_slots GROUP BY feed";
-    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(sums).fetch_all(&server.pool()).await.unwrap();
+    let values = "SELECT feed, version, n, total FROM tidemark.feed_values()";
+    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(values).fetch_all(&server.pool()).await.unwrap();
     let item = |(feed, version, n, total): (String, i64, i64, i64)| {
         let value = if feed == "visitors" { json!({"online": n, "total": total}) } else { json!({ "count": n }) };
         (format!("{feed}:"), (version as u64, value))

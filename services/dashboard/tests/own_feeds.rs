@@ -10,7 +10,7 @@ use sqlx::{
     Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{OwnFeed, add_own_feed, remove_own_feed};
+use store::{Follow, OwnFeed, add_own_feed, remove_own_feed};
 use test_support::wait_until;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ async fn a_feed_comes_goes_and_comes_back_without_a_restart(pool: PgPoolOptions,
     let replica = replica(&options).await;
     is_served(&replica, false).await;
 
-    let feed = OwnFeed::new("orders", "public.orders", Some("status = 'open'")).unwrap();
+    let feed = OwnFeed::new("orders", "public.orders", Some("status = 'open'"), Follow::Table).unwrap();
     add_own_feed(&url(&options), &feed).await.unwrap();
     is_served(&replica, true).await;
     let mut client = replica.connect("feeds=orders,texts").await;

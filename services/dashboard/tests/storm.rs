@@ -64,7 +64,7 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     let registered = async || sqlx::query_scalar::<_, i64>(owned).fetch_one(&pool).await.unwrap();
 
     // The last thing that a start asks for.
-    wait_until(LONG, "the doorbell is armed", async || queries.count("arm_feeds") > 0).await;
+    wait_until(LONG, "a notification is requested", async || queries.count("request_notification") > 0).await;
     queries.reset();
     let began = Instant::now();
     let mut crowd = JoinSet::new();
@@ -81,7 +81,7 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     let handshakes: usize = arrived.iter().map(|((.., tries), _)| tries).sum();
     let (registrations, reads, beats) = (
         queries.count("AS new (visit, n)"),
-        queries.count("FROM tidemark.feed_slots"),
+        queries.count("tidemark.read_feeds"),
         queries.count("UPDATE tidemark.instances SET lease_until"),
     );
     println!(

@@ -113,8 +113,8 @@ async fn without_an_endpoint_nothing_is_traced(pool: PgPool) {
     let mut client = texts(&dashboard).await;
     app.save(&[("traceparent", &traceparent("01"))]).await;
     client.until_count(1).await;
-    let slots = "SELECT count(*) FROM tidemark.feed_slots WHERE traceparent IS NOT NULL";
-    assert_eq!(sqlx::query_scalar::<_, i64>(slots).fetch_one(&pool).await.unwrap(), 0);
+    let traced = "SELECT count(*) FROM tidemark.feed_values() WHERE traceparent IS NOT NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(traced).fetch_one(&pool).await.unwrap(), 0);
     tokio::join!(app.stop(), dashboard.stop());
     assert!(collector.spans().is_empty(), "{:?}", collector.spans());
 }

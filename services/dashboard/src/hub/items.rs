@@ -38,6 +38,8 @@ pub struct Scalar {
     pub value: Value,
     /// When it got this version, if that is known.
     pub changed: Option<Instant>,
+    /// When it was last known to be right: with the reading, or before that if something is wrong with it.
+    pub known_at: Instant,
 }
 
 /// A feed at a moment, as numbers.
@@ -127,8 +129,8 @@ impl Items {
         }
         self.history = Some(snapshot.history);
         self.feeds.retain(|name, feed| feed.keyed || snapshot.values.iter().any(|scalar| scalar.feed == *name));
-        for Scalar { feed, version, value, changed } in snapshot.values {
-            self.insert(&feed, None, Entry { version, value, tick: 0, changed }, snapshot.at);
+        for Scalar { feed, version, value, changed, known_at } in snapshot.values {
+            self.insert(&feed, None, Entry { version, value, tick: 0, changed }, known_at);
         }
     }
 

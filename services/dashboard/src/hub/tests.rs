@@ -14,8 +14,9 @@ fn hub(version: u64) -> Hub {
 fn read(hub: &Hub, timeline: u32, version: u64) {
     let history = History { store: "s".into(), timeline };
     let value = json!({ "count": version });
-    let values = vec![Scalar { feed: "texts".to_owned(), version, value, changed: None }];
-    hub.update(|items| items.apply(Snapshot { history, at: Instant::now(), values }));
+    let at = Instant::now();
+    let values = vec![Scalar { feed: "texts".to_owned(), version, value, changed: None, known_at: at }];
+    hub.update(|items| items.apply(Snapshot { history, at, values }));
 }
 
 fn texts() -> Arc<Feeds> {
@@ -108,8 +109,9 @@ async fn a_cursor_of_another_history_is_answered_with_everything_and_no_reset() 
 async fn the_database_is_read_only_for_a_client_that_knows_more() {
     let reading = |timeline, version| {
         let history = History { store: "s".into(), timeline };
-        let values = vec![Scalar { feed: "texts".into(), version, value: json!({}), changed: None }];
-        Some(Snapshot { history, at: Instant::now(), values })
+        let at = Instant::now();
+        let values = vec![Scalar { feed: "texts".into(), version, value: json!({}), changed: None, known_at: at }];
+        Some(Snapshot { history, at, values })
     };
     for (cursor, read, first, version) in [
         ("s.1~texts.7", None, "beat", 7),

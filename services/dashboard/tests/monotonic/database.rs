@@ -112,6 +112,7 @@ impl Database {
             version: *version,
             value: json!({ "count": count }),
             changed: None,
+            known_at: at,
         };
         let history = History { store: STORE.to_owned(), timeline: timeline as u32 };
         Snapshot { history, at, values: self.servers[timeline - 1].newest().iter().map(scalar).collect() }

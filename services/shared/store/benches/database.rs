@@ -149,7 +149,7 @@ async fn own(url: &str, database: &DatabaseUrl, admin: &mut PgConnection) {
         sqlx::query(AssertSqlSafe(fill)).execute(&mut *admin).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("VACUUM ANALYZE {table}"))).execute(&mut *admin).await.unwrap();
         let name = table.trim_start_matches("public.");
-        let feed = OwnFeed::new(name, table, *filter).unwrap();
+        let feed = OwnFeed::new(name, table, *filter, store::Follow::Table).unwrap();
         let mut times = Vec::new();
         for round in 0..ROUNDS {
             let began = Instant::now();

@@ -65,9 +65,6 @@ pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConn
     }
 }
 
-/// The same as [`connect`].
-pub(crate) use connect as connect_limited;
-
 /// A pool for short reads on demand, opened when first used.
 pub(crate) fn pool(database: &DatabaseUrl, name: &str, max_connections: u32, acquire_timeout: Duration) -> PgPool {
     PgPoolOptions::new()

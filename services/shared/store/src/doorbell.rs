@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use sqlx::{
-    Acquire, Connection,
+    Acquire, AssertSqlSafe, Connection, Row,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,18 @@ impl Doorbell {
     }
 }
 
+/// What the reader asks of the connection that listens.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Ask the next writer to ring; the answer is whether it will. Without an answer it will not.
+    Request(oneshot::Sender<bool>),
+    /// The reader reads again: writers need not ring.
+    Cancel,
+}
+
+/// Commands that wait for the connection. The reader waits for the answer to each request.
+pub(crate) const COMMANDS: usize = 4;
+
 /// The task's side of the doorbell.
 pub(crate) struct Ear {
     /// Where bells are rung: through a pooler, perhaps.
@@ -78,6 +90,7 @@ pub(crate) struct Ear {
     pub bell: Arc<Notify>,
     /// Rung by the reader when a bell must have been lost.
     pub rebuild: Arc<Notify>,
+    pub commands: mpsc::Receiver<Command>,
     pub metrics: ReaderMetrics,
 }
 
@@ -101,6 +114,8 @@ enum ListenError {
     ProbeTimedOut,
     #[error("a change was found that no bell had announced")]
     MissedBell,
+    #[error("failed to request a notification")]
+    Request(#[source] sqlx::Error),
 }
 
 impl Ear {
@@ -109,7 +124,7 @@ impl Ear {
         token.run_until_cancelled(self.run_forever()).await;
     }
 
-    async fn run_forever(self) {
+    async fn run_forever(mut self) {
         let mut backoff = BACKOFF_MIN;
         loop {
             let error = match self.open().await {
@@ -189,7 +204,9 @@ impl Ear {
     async fn ring(&self, channel: &str) -> Result<(), ListenError> {
         let name = format!("{} self-test", self.application_name);
         let mut connection = connection::connect(&self.database, &name).await.map_err(ListenError::Connect)?;
-        let rung = sqlx::query("SELECT pg_notify($1, '')").bind(channel).execute(&mut connection).await;
+        // Simple, so that it reaches one connection of a pooler; the channel is of our own making.
+        let notify = sqlx::raw_sql(AssertSqlSafe(format!("SELECT pg_notify('{channel}', '')")));
+        let rung = notify.execute(&mut connection).await;
         connection::close(Some(connection)).await;
         rung.map(|_| ()).map_err(ListenError::Ring)
     }
@@ -204,18 +221,33 @@ impl Ear {
         }
     }
 
-    /// Passes bells on until the connection fails.
+    /// Passes bells on until the connection fails, and does what the reader asks.
     ///
     /// The driver says goodbye to a connection that is dropped in a task of its own. On a half-open one that task waits until
     /// TCP gives up; it holds one socket, and there is at most one for each rebuild.
-    async fn listen(&self, mut listener: PgListener) -> ListenError {
+    async fn listen(&mut self, mut listener: PgListener) -> ListenError {
+        // What was asked of the last connection ended with it.
+        while self.commands.try_recv().is_ok() {}
+        let mut requested = false;
         loop {
             let received = tokio::select! {
                 () = self.rebuild.notified() => return ListenError::MissedBell,
+                Some(command) = self.commands.recv() => {
+                    if let Err(error) = obey(&mut listener, command, &mut requested).await {
+                        return error;
+                    }
+                    continue;
+                }
                 received = timeout(PROBE_AFTER, listener.try_recv()) => received,
             };
             match received {
-                Ok(Ok(Some(_))) => self.rung(),
+                Ok(Ok(Some(_))) => {
+                    // The reader reads already while the request is taken back.
+                    self.rung();
+                    if let Err(error) = obey(&mut listener, Command::Cancel, &mut requested).await {
+                        return error;
+                    }
+                }
                 Ok(Ok(None)) => return ListenError::Closed,
                 Ok(Err(error)) => return ListenError::Receive(error),
                 Err(_silence) => {
@@ -235,4 +267,27 @@ impl Ear {
         self.metrics.bells.inc();
         self.bell.notify_one();
     }
+}
+
+/// Does what the reader asks. `requested`: whether the next writer was asked to ring.
+async fn obey(listener: &mut PgListener, command: Command, requested: &mut bool) -> Result<(), ListenError> {
+    let work = async {
+        match command {
+            Command::Request(answer) => {
+                if !*requested {
+                    let row = sqlx::raw_sql("SELECT tidemark.request_notification()").fetch_one(listener).await?;
+                    *requested = row.try_get(0)?;
+                }
+                // A reader that has given up reads on, and asks again.
+                let _ = answer.send(*requested);
+            }
+            Command::Cancel if *requested => {
+                sqlx::raw_sql("SELECT tidemark.cancel_notification()").execute(listener).await?;
+                *requested = false;
+            }
+            Command::Cancel => {}
+        }
+        Ok(())
+    };
+    timeout(PROBE_TIMEOUT, work).await.map_err(|_| ListenError::ProbeTimedOut)?.map_err(ListenError::Request)
 }

@@ -15,6 +15,7 @@ mod connection;
 mod database_error;
 mod database_url;
 mod doorbell;
+mod folding;
 mod metrics;
 mod migrations;
 mod own_feeds;
@@ -23,6 +24,7 @@ mod reader;
 mod reading;
 mod samples;
 mod texts;
+mod transaction;
 mod visitors;
 mod writer;
 
@@ -32,11 +34,11 @@ pub use doorbell::Doorbell;
 pub use metrics::{ReaderMetrics, SampleMetrics, VisitorMetrics, WriterMetrics};
 pub use migrations::{MIGRATOR, MigrateError, migrate, pending_migrations};
 pub use own_feeds::{
-    Added, Change, InstalledFeed, Obstacle, OwnFeed, OwnFeedError, Trouble, add_own_feed, own_feeds, remove_own_feed,
-    sync_own_feeds,
+    Added, Change, FeedProblem, Follow, InstalledFeed, InstalledFeeds, Obstacle, OwnFeed, OwnFeedError, add_own_feed,
+    own_feeds, remove_own_feed, sync_own_feeds,
 };
 pub use pace::Intervals;
-pub use reader::{Reader, ReaderConfig, Unavailable, View};
+pub use reader::{Reader, ReaderConfig, Rest, Unavailable, View};
 pub use reading::{FeedValue, History, Path, Reading};
 pub use samples::{
     Hindrance, Latest, LatestSamples, Progress, Sample, SampleWriter, Samples, SamplesConfig, SamplesError, Usage,

@@ -4,7 +4,22 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::{Doorbell, Path, SaveError};
+use crate::{Doorbell, FeedProblem, Path, SaveError};
+
+/// What became of a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoldOutcome {
+    /// Deltas were added to their bases.
+    Folded,
+    /// Another reader was at it.
+    Busy,
+    /// The statement failed.
+    Failed,
+}
+
+impl FoldOutcome {
+    const ALL: [Self; 3] = [Self::Folded, Self::Busy, Self::Failed];
+}
 
 /// What a [`crate::Reader`] counts.
 #[derive(Clone)]
@@ -13,7 +28,10 @@ pub struct ReaderMetrics {
     changes: IntCounterVec,
     pub(crate) read_failures: IntCounter,
     pub(crate) read_seconds: Histogram,
-    pub(crate) arms: IntCounter,
+    requests: IntCounterVec,
+    folds: IntCounterVec,
+    pub(crate) pending: IntGauge,
+    problems: IntGaugeVec,
     pub(crate) bells: IntCounter,
     pub(crate) rebuilds: IntCounter,
     pub(crate) missed_bells: IntCounter,
@@ -47,7 +65,31 @@ impl ReaderMetrics {
                 HistogramOpts::new("tidemark_read_duration_seconds", "Time that a read of all feeds took.")
                     .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 2.0]),
             )?,
-            arms: IntCounter::new("tidemark_doorbell_arms_total", "Times that the reader armed the doorbell.")?,
+            requests: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_notification_requests_total",
+                    "Times that the reader asked the next writer to notify: refused while a transaction that has written is open.",
+                ),
+                &["outcome"],
+            )?,
+            folds: IntCounterVec::new(
+                Opts::new(
+                    "tidemark_folds_total",
+                    "Times that the reader added deltas to their bases: busy when another reader was at it.",
+                ),
+                &["outcome"],
+            )?,
+            pending: IntGauge::new(
+                "tidemark_deltas_pending",
+                "Deltas that the last read had to add, of the feed that has most. Above some thousands no reader folds them.",
+            )?,
+            problems: IntGaugeVec::new(
+                Opts::new(
+                    "tidemark_feed_problem",
+                    "1 for each feed of a user's table whose count is not right any more, by the reason.",
+                ),
+                &["feed", "reason"],
+            )?,
             bells: IntCounter::new("tidemark_doorbell_bells_total", "Bells that arrived.")?,
             rebuilds: IntCounter::new(
                 "tidemark_doorbell_rebuilds_total",
@@ -72,7 +114,10 @@ impl ReaderMetrics {
             changes,
             read_failures,
             read_seconds,
-            arms,
+            requests,
+            folds,
+            pending,
+            problems,
             bells,
             rebuilds,
             missed_bells,
@@ -80,12 +125,15 @@ impl ReaderMetrics {
             queue_usage,
             doorbell,
         } = metrics.clone();
-        let all: [Box<dyn Collector>; 11] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(reads),
             Box::new(changes),
             Box::new(read_failures),
             Box::new(read_seconds),
-            Box::new(arms),
+            Box::new(requests),
+            Box::new(folds),
+            Box::new(pending),
+            Box::new(problems),
             Box::new(bells),
             Box::new(rebuilds),
             Box::new(missed_bells),
@@ -99,8 +147,37 @@ impl ReaderMetrics {
             metrics.reads(path).inc_by(0);
             metrics.changes(path).inc_by(0);
         }
+        for granted in [true, false] {
+            metrics.requests(granted).inc_by(0);
+        }
+        for outcome in FoldOutcome::ALL {
+            metrics.folds(outcome).inc_by(0);
+        }
         metrics.doorbell(Doorbell::Connecting);
         Ok(metrics)
+    }
+
+    pub(crate) fn requests(&self, granted: bool) -> IntCounter {
+        self.requests.with_label_values(&[if granted { "granted" } else { "refused" }])
+    }
+
+    pub(crate) fn folds(&self, outcome: FoldOutcome) -> IntCounter {
+        self.folds.with_label_values(&[match outcome {
+            FoldOutcome::Folded => "folded",
+            FoldOutcome::Busy => "busy",
+            FoldOutcome::Failed => "failed",
+        }])
+    }
+
+    /// Shows a feed's problem, or that it has none.
+    pub(crate) fn problem(&self, feed: &str, before: Option<FeedProblem>, now: Option<FeedProblem>) {
+        if let Some(before) = before.filter(|before| now != Some(*before)) {
+            // There is no such series if nobody saw the problem before.
+            let _ = self.problems.remove_label_values(&[feed, before.as_str()]);
+        }
+        if let Some(now) = now {
+            self.problems.with_label_values(&[feed, now.as_str()]).set(1);
+        }
     }
 
     pub(crate) fn reads(&self, path: Path) -> IntCounter {

@@ -7,10 +7,12 @@ use sqlx::{
     migrate::{self, Migration, Migrator},
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
     DatabaseError, DatabaseUrl,
     connection::{self, ConnectError, sqlstate},
+    own_feeds::upgrade_filters,
     transaction,
 };
 
@@ -216,9 +218,12 @@ pub async fn pending_migrations(database: &DatabaseUrl) -> Result<usize, Migrate
 /// [`MigrateError`]; it is safe to call again.
 pub async fn migrate(database: &DatabaseUrl) -> Result<(), MigrateError> {
     let mut connection = connection::connect(database, "tidemark migrate").await.map_err(MigrateError::Connect)?;
-    let migrated = migrate_within(&mut connection, LOCK_TIMEOUT).await;
+    migrate_within(&mut connection, LOCK_TIMEOUT).await?;
+    if let Err(error) = upgrade_filters(&mut connection).await {
+        warn!(error = &error as &dyn std::error::Error, "could not look for filters that have the form of version 0.1");
+    }
     connection::close(Some(connection)).await;
-    migrated
+    Ok(())
 }
 
 async fn migrate_within(connection: &mut PgConnection, lock_timeout: Duration) -> Result<(), MigrateError> {

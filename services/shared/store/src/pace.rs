@@ -1,8 +1,8 @@
 //! When to read next. Pure decisions: time is an argument, nothing is awaited.
 //!
 //! The reader is like a network driver that turns its interrupts off under load. Asleep it waits for a bell, with a slow poll
-//! as the net. A bell wakes it; awake it reads often and writers do not ring. When nothing moves any more it arms the bell,
-//! reads once more, and sleeps only if that read proves that every later writer must ring.
+//! as the net. A bell wakes it; awake it reads often and writers do not ring. When nothing moves any more it requests a notification,
+//! which is refused while a writer is at work, reads once more, and sleeps only if nothing has moved by then: every later writer rings.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::Path;
 pub struct Intervals {
     /// Between two polls of a sleeping reader: how stale a value can be if bells get lost without a sign.
     pub poll: Duration,
-    /// Between two reads while there is no working doorbell. A read costs the server 0.1 ms.
+    /// Between two reads while there is no working doorbell, or there are writers that never ring. A read costs the server 0.1 ms.
     pub poll_without_doorbell: Duration,
     /// Between two reads while versions move: at most 50 reads a second, whatever the write rate.
     pub awake: Duration,
-    /// The interval doubles to this while a writer holds a slot, so that it cannot be armed, but nothing moves.
+    /// The interval doubles to this while nothing moves but a notification is refused, because a transaction that has written is open.
     pub awake_max: Duration,
     /// After a failed read. Three tries fit into the 3 s in which a reader must be fresh after the database's return.
     pub retry: Duration,
@@ -48,8 +48,8 @@ impl Default for Intervals {
 pub(crate) enum Step {
     /// Read all feeds.
     Read(Path),
-    /// Arm the doorbell, then read all feeds.
-    ArmAndRead,
+    /// Request a notification, then read all feeds.
+    RequestAndRead,
     /// The doorbell has failed without a sign: build it anew.
     Rebuild,
 }
@@ -61,8 +61,19 @@ pub(crate) struct Seen {
     pub moved: bool,
     /// A version is greater: somebody has written.
     pub newer: bool,
-    /// Every later writer must ring.
-    pub all_armed: bool,
+    /// There are writers that never ring.
+    pub unannounced: bool,
+}
+
+/// Whether the next writer was asked to ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Not before this read. An earlier request may stand.
+    None,
+    /// Just before this read: every writer that the read does not see rings.
+    Granted,
+    /// A writer is at work: its change comes with its commit, and it may not ring.
+    Refused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +82,10 @@ enum Mode {
     Failing { at: Instant },
     /// Reads succeed, but there is no working doorbell.
     Deaf { at: Instant },
-    /// Values move, or the doorbell is not armed yet.
-    Awake { at: Instant, interval: Duration, arm: bool },
-    /// Every later writer must ring.
-    Asleep,
+    /// Values move, or no notification is requested yet.
+    Awake { at: Instant, interval: Duration, request: bool },
+    /// Every later writer rings, but for those that never do: then there is a read at this time, however long the poll takes.
+    Asleep { at: Option<Instant> },
 }
 
 /// The state of the decisions.
@@ -103,9 +114,9 @@ impl Pace {
         let scheduled = match self.mode {
             Mode::Deaf { at } if self.last_read.is_none() => (at, Step::Read(Path::Start)),
             Mode::Failing { at } | Mode::Deaf { at } => (at, Step::Read(Path::Poll)),
-            Mode::Awake { at, arm: true, .. } => (at, Step::ArmAndRead),
-            Mode::Awake { at, arm: false, .. } => (at, Step::Read(Path::Bell)),
-            Mode::Asleep => (self.next_poll, Step::Read(Path::Poll)),
+            Mode::Awake { at, request: true, .. } => (at, Step::RequestAndRead),
+            Mode::Awake { at, request: false, .. } => (at, Step::Read(Path::Bell)),
+            Mode::Asleep { at } => (at.map_or(self.next_poll, |at| at.min(self.next_poll)), Step::Read(Path::Poll)),
         };
         let asked = self.asked_at.map(|at| (at, Step::Read(Path::Asked)));
         let rebuild = self.bell_due.map(|at| (at, Step::Rebuild));
@@ -128,7 +139,7 @@ impl Pace {
                 *at = earliest.min(*at);
                 *interval = self.intervals.awake;
             }
-            Mode::Asleep => self.mode = self.awake_at(now),
+            Mode::Asleep { .. } => self.mode = self.awake_at(now),
         }
     }
 
@@ -151,37 +162,45 @@ impl Pace {
         }
     }
 
-    /// A read that began at `began` succeeded; `armed` says whether the doorbell was armed just before it.
-    pub(crate) fn read(&mut self, began: Instant, seen: Seen, armed: bool) {
+    /// A read that began at `began` succeeded.
+    pub(crate) fn read(&mut self, began: Instant, seen: Seen, request: Request) {
         self.last_read = Some(began);
         self.asked_at = None;
         while self.next_poll <= began {
             self.next_poll += self.intervals.poll;
         }
-        let was_asleep = self.mode == Mode::Asleep;
+        let was_asleep = self.is_asleep();
         self.mode = if !self.listening {
             Mode::Deaf { at: began + self.intervals.poll_without_doorbell }
         } else if seen.moved {
             self.awake_at(began + self.intervals.awake)
-        } else if seen.all_armed {
-            Mode::Asleep
-        } else if armed {
-            // A writer holds a slot: its change will come with its commit, and may not ring.
-            let doubled = match self.mode {
-                Mode::Awake { interval, .. } => (interval * 2).min(self.intervals.awake_max),
-                _ => self.intervals.awake,
-            };
-            Mode::Awake { at: began + doubled, interval: doubled, arm: false }
+        } else if was_asleep || request == Request::Granted {
+            Mode::Asleep { at: seen.unannounced.then(|| began + self.intervals.poll_without_doorbell) }
         } else {
             let interval = match self.mode {
                 Mode::Awake { interval, .. } => interval,
                 _ => self.intervals.awake,
             };
-            Mode::Awake { at: began, interval, arm: true }
+            if request == Request::Refused {
+                let doubled = (interval * 2).min(self.intervals.awake_max);
+                Mode::Awake { at: began + doubled, interval: doubled, request: false }
+            } else {
+                Mode::Awake { at: began, interval, request: true }
+            }
         };
-        if was_asleep && self.listening && seen.newer {
+        if was_asleep && self.listening && seen.newer && !seen.unannounced {
             self.bell_due = Some(began + self.intervals.bell_grace);
         }
+    }
+
+    /// Whether it waits for a bell.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.mode, Mode::Asleep { .. })
+    }
+
+    /// Whether nothing moves, and yet it must read as often as if there were no doorbell.
+    pub(crate) fn is_kept_awake(&self) -> bool {
+        matches!(self.mode, Mode::Awake { interval, .. } if interval >= self.intervals.awake_max)
     }
 
     /// A read failed.
@@ -197,7 +216,7 @@ impl Pace {
     }
 
     fn awake_at(&self, at: Instant) -> Mode {
-        Mode::Awake { at, interval: self.intervals.awake, arm: false }
+        Mode::Awake { at, interval: self.intervals.awake, request: false }
     }
 }
 
@@ -205,9 +224,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const QUIET: Seen = Seen { moved: false, newer: false, all_armed: true };
-    const UNARMED: Seen = Seen { moved: false, newer: false, all_armed: false };
-    const WRITTEN: Seen = Seen { moved: true, newer: true, all_armed: false };
+    const QUIET: Seen = Seen { moved: false, newer: false, unannounced: false };
+    const WRITTEN: Seen = Seen { moved: true, newer: true, unannounced: false };
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -217,7 +235,7 @@ mod tests {
     fn asleep(now: Instant) -> Pace {
         let mut pace = Pace::new(Intervals::default(), now, 0.5);
         pace.doorbell(now, true);
-        pace.read(now, QUIET, false);
+        pace.read(now, QUIET, Request::Granted);
         pace
     }
 
@@ -226,7 +244,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(Intervals::default(), now, 0.5);
         assert_eq!(pace.next(), (now, Step::Read(Path::Start)));
-        pace.read(now, WRITTEN, false);
+        pace.read(now, WRITTEN, Request::None);
         assert_eq!(pace.next(), (now + ms(200), Step::Read(Path::Poll)));
     }
 
@@ -235,49 +253,50 @@ mod tests {
         let now = Instant::now();
         let mut pace = asleep(now);
         assert_eq!(pace.next(), (now + ms(1000), Step::Read(Path::Poll)));
-        pace.read(now + ms(1001), QUIET, false);
+        pace.read(now + ms(1001), QUIET, Request::None);
         assert_eq!(pace.next(), (now + ms(3000), Step::Read(Path::Poll)));
     }
 
     #[test]
-    fn a_bell_wakes_it_and_it_sleeps_only_after_arming_and_another_look() {
+    fn a_bell_wakes_it_and_it_sleeps_only_after_a_request_and_another_read() {
         let now = Instant::now();
         let mut pace = asleep(now);
         let rung = now + ms(100);
         pace.bell(rung);
         assert_eq!(pace.next(), (rung, Step::Read(Path::Bell)));
-        pace.read(rung, WRITTEN, false);
+        pace.read(rung, WRITTEN, Request::None);
         assert_eq!(pace.next(), (rung + ms(20), Step::Read(Path::Bell)));
-        pace.read(rung + ms(20), UNARMED, false);
-        assert_eq!(pace.next(), (rung + ms(20), Step::ArmAndRead));
-        pace.read(rung + ms(21), QUIET, true);
+        pace.read(rung + ms(20), QUIET, Request::None);
+        assert_eq!(pace.next(), (rung + ms(20), Step::RequestAndRead));
+        pace.read(rung + ms(21), QUIET, Request::Granted);
         assert_eq!(pace.next(), (now + ms(1000), Step::Read(Path::Poll)));
     }
 
     #[test]
-    fn a_write_between_arming_and_looking_keeps_it_awake() {
+    fn a_write_between_request_and_read_keeps_it_awake() {
         let now = Instant::now();
         let mut pace = asleep(now);
         pace.bell(now);
-        pace.read(now, UNARMED, false);
-        pace.read(now + ms(1), Seen { all_armed: true, ..WRITTEN }, true);
+        pace.read(now, QUIET, Request::None);
+        pace.read(now + ms(1), WRITTEN, Request::Granted);
         assert_eq!(pace.next(), (now + ms(21), Step::Read(Path::Bell)));
     }
 
     #[test]
-    fn a_slot_that_a_writer_holds_doubles_the_interval_up_to_200_ms() {
+    fn a_refused_request_doubles_the_interval_up_to_200_ms() {
         let now = Instant::now();
         let mut pace = asleep(now);
         pace.bell(now);
         let mut at = now;
         for interval in [40, 80, 160, 200, 200] {
-            pace.read(at, UNARMED, false);
-            assert_eq!(pace.next(), (at, Step::ArmAndRead));
-            pace.read(at, UNARMED, true);
+            pace.read(at, QUIET, Request::None);
+            assert_eq!(pace.next(), (at, Step::RequestAndRead));
+            pace.read(at, QUIET, Request::Refused);
             assert_eq!(pace.next(), (at + ms(interval), Step::Read(Path::Bell)));
             at += ms(interval);
         }
-        pace.read(at, WRITTEN, false);
+        assert!(pace.is_kept_awake());
+        pace.read(at, WRITTEN, Request::None);
         assert_eq!(pace.next(), (at + ms(20), Step::Read(Path::Bell)));
     }
 
@@ -286,28 +305,36 @@ mod tests {
         let now = Instant::now();
         let mut pace = asleep(now);
         pace.bell(now);
-        pace.read(now, WRITTEN, false);
+        pace.read(now, WRITTEN, Request::None);
         pace.bell(now + ms(1));
         pace.bell(now + ms(2));
         assert_eq!(pace.next(), (now + ms(20), Step::Read(Path::Bell)));
     }
 
     #[test]
-    fn an_unarmed_slot_that_the_poll_finds_is_armed() {
+    fn while_there_are_writers_that_never_ring_it_reads_every_200_ms_and_suspects_no_doorbell() {
         let now = Instant::now();
         let mut pace = asleep(now);
-        pace.read(now + ms(1000), UNARMED, false);
-        assert_eq!(pace.next(), (now + ms(1000), Step::ArmAndRead));
+        let unannounced = Seen { unannounced: true, ..QUIET };
+        pace.read(now + ms(1000), unannounced, Request::None);
+        assert_eq!(pace.next(), (now + ms(1200), Step::Read(Path::Poll)));
+        pace.read(now + ms(1200), Seen { unannounced: true, ..WRITTEN }, Request::None);
+        assert_eq!(pace.next(), (now + ms(1220), Step::Read(Path::Bell)));
+        pace.read(now + ms(1220), unannounced, Request::None);
+        pace.read(now + ms(1221), unannounced, Request::Granted);
+        assert_eq!(pace.next(), (now + ms(1421), Step::Read(Path::Poll)));
+        pace.bell(now + ms(1300));
+        assert_eq!(pace.next(), (now + ms(1300), Step::Read(Path::Bell)));
     }
 
     #[test]
     fn a_change_that_no_bell_announces_rebuilds_the_doorbell() {
         let now = Instant::now();
         let mut pace = asleep(now);
-        pace.read(now, WRITTEN, false);
-        pace.read(now + ms(20), QUIET, true);
+        pace.read(now, WRITTEN, Request::None);
+        pace.read(now + ms(20), QUIET, Request::Granted);
         assert_eq!(pace.next(), (now + ms(1000), Step::Read(Path::Poll)));
-        pace.read(now + ms(1000), QUIET, false);
+        pace.read(now + ms(1000), QUIET, Request::None);
         assert_eq!(pace.next(), (now + ms(1000), Step::Rebuild));
         pace.rebuilding();
         pace.doorbell(now + ms(1001), false);
@@ -320,10 +347,10 @@ mod tests {
     fn a_late_bell_clears_the_suspicion() {
         let now = Instant::now();
         let mut pace = asleep(now);
-        pace.read(now, WRITTEN, false);
+        pace.read(now, WRITTEN, Request::None);
         pace.bell(now + ms(5));
-        pace.read(now + ms(20), QUIET, true);
-        pace.read(now + ms(1000), QUIET, false);
+        pace.read(now + ms(20), QUIET, Request::Granted);
+        pace.read(now + ms(1000), QUIET, Request::None);
         assert_eq!(pace.next(), (now + ms(3000), Step::Read(Path::Poll)));
     }
 
@@ -339,8 +366,8 @@ mod tests {
         pace.failed(now + ms(500));
         assert_eq!(pace.next(), (now + ms(1000), Step::Read(Path::Poll)));
         pace.doorbell(now + ms(600), true);
-        pace.read(now + ms(1000), UNARMED, false);
-        assert_eq!(pace.next(), (now + ms(1000), Step::ArmAndRead));
+        pace.read(now + ms(1000), QUIET, Request::None);
+        assert_eq!(pace.next(), (now + ms(1000), Step::RequestAndRead));
     }
 
     #[test]
@@ -349,7 +376,7 @@ mod tests {
         let mut pace = asleep(now);
         pace.asked(now + ms(100));
         assert_eq!(pace.next(), (now + ms(100), Step::Read(Path::Asked)));
-        pace.read(now + ms(100), QUIET, false);
+        pace.read(now + ms(100), QUIET, Request::None);
         pace.asked(now + ms(101));
         pace.asked(now + ms(102));
         assert_eq!(pace.next(), (now + ms(110), Step::Read(Path::Asked)));

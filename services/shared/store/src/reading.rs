@@ -1,10 +1,15 @@
 //! One look at all feeds.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Row as _};
 use tokio::time::Instant;
 
-use crate::connection::{ConnectError, is_undefined};
+use crate::{
+    DatabaseError,
+    connection::{ConnectError, is_undefined},
+    own_feeds::{FeedProblem, ProblemWord},
+    transaction::one_transaction,
+};
 
 /// Which past of which database a version belongs to. Versions compare only within one history.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +33,12 @@ pub struct FeedValue {
     pub changed_at: Option<DateTime<Utc>>,
     /// The W3C trace context that the newest change came with.
     pub traceparent: Option<String>,
+    /// Why the value is not right any more.
+    pub problem: Option<FeedProblem>,
+    /// Since when it may be wrong, by the database's clock, if the database knows.
+    pub(crate) problem_at: Option<DateTime<Utc>>,
+    /// When the value was last known to be right, on the clock of this process: the reading, unless there is a problem.
+    pub known_at: Instant,
 }
 
 /// What caused a read.
@@ -73,8 +84,10 @@ pub struct Reading {
     pub path: Path,
     /// How full the server's notification queue is, 0 to 1.
     pub queue_usage: f64,
-    /// Whether the next writer of any feed is sure to ring.
-    pub all_armed: bool,
+    /// Whether there are writers that never notify: those of users' tables, on a server where transactions can be prepared.
+    pub unannounced: bool,
+    /// Deltas that this read had to add, of the feed that has most.
+    pub pending: u64,
 }
 
 impl Reading {
@@ -83,14 +96,36 @@ impl Reading {
     /// a tenth of a millisecond, and never younger.
     #[must_use]
     pub fn changed(&self, feed: &FeedValue) -> Option<Instant> {
+        self.on_our_clock(feed.changed_at?)
+    }
+
+    /// Says of each feed with a problem when it was last known to be right: when an `earlier` reading knew it to be, or else when the database saw the problem, or
+    /// counted the last change.
+    pub(crate) fn know(&mut self, earlier: Option<&Self>) {
+        let mut feeds = std::mem::take(&mut self.feeds);
+        for feed in feeds.iter_mut().filter(|feed| feed.problem.is_some()) {
+            let known = earlier.and_then(|earlier| earlier.feeds.iter().find(|before| before.name == feed.name));
+            let known = known.map(|before| before.known_at);
+            feed.known_at =
+                known.or_else(|| self.on_our_clock(feed.problem_at.or(feed.changed_at)?)).unwrap_or(self.at);
+        }
+        self.feeds = feeds;
+    }
+
+    fn on_our_clock(&self, database_time: DateTime<Utc>) -> Option<Instant> {
         // A database's clock that was set back would put the change into the future.
-        let ago = (self.database_time - feed.changed_at?).to_std().unwrap_or_default();
+        let ago = (self.database_time - database_time).to_std().unwrap_or_default();
         self.at.checked_sub(ago)
     }
 
     /// Whether anything is different from an earlier reading.
     pub(crate) fn moved_since(&self, earlier: &Self) -> bool {
-        self.history != earlier.history || self.feeds != earlier.feeds
+        let is_same = |(feed, before): (&FeedValue, &FeedValue)| {
+            (feed.version, &feed.name, feed.problem) == (before.version, &before.name, before.problem)
+        };
+        self.history != earlier.history
+            || self.feeds.len() != earlier.feeds.len()
+            || !self.feeds.iter().zip(&earlier.feeds).all(is_same)
     }
 
     /// Whether a feed has a greater version than in an earlier reading of the same history.
@@ -114,32 +149,20 @@ pub(crate) enum QueryError {
     #[error("failed to read, because the schema is not there yet")]
     NotReady,
     #[error("failed to read")]
-    Query(#[source] sqlx::Error),
+    Query(#[source] DatabaseError),
 }
 
 impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
-        if is_undefined(&error) { Self::NotReady } else { Self::Query(error) }
+        if is_undefined(&error) { Self::NotReady } else { Self::Query(error.into()) }
     }
 }
 
-/// One statement, so that all values come from one snapshot. It has one row per feed, and one without a name if there is no
-/// feed. The timeline is read from the name of the current WAL file, because the control file learns of a promotion only at
-/// the next checkpoint. Asking for the queue's usage also frees a queue that a dead listener left full.
-const READ: &str = "
-WITH server AS MATERIALIZED (
-  SELECT store.id AS store, pg_is_in_recovery() AS standby,
-    CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
-    pg_notification_queue_usage() AS queue_usage, clock_timestamp() AS database_time
-  FROM tidemark.store
-), sums AS (
-  SELECT feed, sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, bool_and(armed) AS armed,
-    max(at) AS changed_at, (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] AS traceparent
-  FROM tidemark.feed_slots GROUP BY feed
-)
-SELECT server.*, feeds.name, feeds.n_as, feeds.total_as, sums.n, sums.total, sums.version, sums.armed, sums.changed_at, sums.traceparent
-FROM server LEFT JOIN (tidemark.feeds JOIN sums ON sums.feed = feeds.name) ON true
-ORDER BY feeds.name";
+/// All values come from one snapshot. There is one row per feed, and one without a name if there is no feed.
+const READ: &str = one_transaction!("SELECT * FROM tidemark.read_feeds(false)");
+
+/// The same, and the catalogs are asked whether the feeds of users' tables are still right.
+const READ_AND_CHECK: &str = one_transaction!("SELECT * FROM tidemark.read_feeds(true)");
 
 #[derive(FromRow)]
 struct Row {
@@ -148,38 +171,50 @@ struct Row {
     timeline: Option<String>,
     queue_usage: f64,
     database_time: DateTime<Utc>,
+    unannounced: bool,
     name: Option<String>,
     n_as: Option<String>,
     total_as: Option<String>,
     n: Option<i64>,
     total: Option<i64>,
     version: Option<i64>,
-    armed: Option<bool>,
+    pending: Option<i64>,
     changed_at: Option<DateTime<Utc>>,
     traceparent: Option<String>,
+    #[sqlx(try_from = "Option<String>")]
+    problem: ProblemWord,
+    problem_at: Option<DateTime<Utc>>,
 }
 
-/// Reads all feeds.
-pub(crate) async fn read(connection: &mut PgConnection, path: Path) -> Result<Reading, QueryError> {
+/// Reads all feeds. `check_problems`: also whether they are still right, which takes longer.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    path: Path,
+    check_problems: bool,
+) -> Result<Reading, QueryError> {
     let at = Instant::now();
-    let rows: Vec<Row> = sqlx::query_as(READ).fetch_all(connection).await?;
+    let read = sqlx::raw_sql(if check_problems { READ_AND_CHECK } else { READ });
+    let rows = read.fetch_all(connection).await?;
+    let rows: Vec<Row> = rows.iter().map(Row::from_row).collect::<Result<_, _>>()?;
     let first = rows.first().ok_or(QueryError::NotReady)?;
     if first.standby {
         return Err(QueryError::Standby);
     }
     let timeline = first.timeline.as_deref().and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let pending = rows.iter().filter_map(|row| row.pending).max().unwrap_or_default();
     Ok(Reading {
         history: History { store: first.store.clone(), timeline: timeline.ok_or(QueryError::Standby)? },
         at,
         database_time: first.database_time,
         path,
         queue_usage: first.queue_usage,
-        all_armed: rows.iter().all(|row| row.armed.unwrap_or(true)),
-        feeds: rows.into_iter().filter_map(feed).collect(),
+        unannounced: first.unannounced,
+        pending: pending.unsigned_abs(),
+        feeds: rows.into_iter().filter_map(|row| feed(row, at)).collect(),
     })
 }
 
-fn feed(row: Row) -> Option<FeedValue> {
+fn feed(row: Row, known_at: Instant) -> Option<FeedValue> {
     let fields = [(row.n_as, row.n), (row.total_as, row.total)];
     Some(FeedValue {
         name: row.name?,
@@ -187,11 +222,19 @@ fn feed(row: Row) -> Option<FeedValue> {
         fields: fields.into_iter().filter_map(|(name, value)| Some((name?, value?))).collect(),
         changed_at: row.changed_at,
         traceparent: row.traceparent,
+        problem: row.problem.0,
+        problem_at: row.problem_at,
+        known_at,
     })
 }
 
-/// Asks every writer that is not at work to ring.
-pub(crate) async fn arm(connection: &mut PgConnection) -> Result<(), QueryError> {
-    sqlx::query("SELECT tidemark.arm_feeds()").execute(connection).await?;
-    Ok(())
+/// Deltas that one fold takes of each feed: some 0.2 s of work.
+pub(crate) const FOLD_LIMIT: u64 = 50_000;
+
+/// Adds deltas to their bases, so that reading stays cheap. Gives the greatest number of deltas of one feed: if it is [`FOLD_LIMIT`], there are more. `None`: another
+/// reader is at it.
+pub(crate) async fn fold(connection: &mut PgConnection) -> Result<Option<u64>, QueryError> {
+    let row = sqlx::raw_sql(one_transaction!("SELECT tidemark.fold_feeds(50000)")).fetch_one(connection).await?;
+    let folded: Option<i64> = row.try_get(0)?;
+    Ok(folded.map(i64::unsigned_abs))
 }

@@ -134,7 +134,7 @@ async fn a_feed_is_data(pool: PgPoolOptions, options: PgConnectOptions) {
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
-async fn a_change_leaves_its_time_and_trace_in_its_slot(pool: PgPoolOptions, options: PgConnectOptions) {
+async fn a_change_leaves_its_time_and_trace_in_its_delta(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut transaction = stage.pool.begin().await.unwrap();
@@ -145,12 +145,11 @@ async fn a_change_leaves_its_time_and_trace_in_its_slot(pool: PgPoolOptions, opt
         .unwrap();
     transaction.execute("INSERT INTO tidemark.texts (body) VALUES ('traced')").await.unwrap();
     transaction.commit().await.unwrap();
-    let (trace, recent): (String, bool) = sqlx::query_as(
-        "SELECT traceparent, at > now() - interval '1 minute' FROM tidemark.feed_slots WHERE at IS NOT NULL",
-    )
-    .fetch_one(&stage.pool)
-    .await
-    .unwrap();
+    let (trace, recent): (String, bool) =
+        sqlx::query_as("SELECT traceparent, at > now() - interval '1 minute' FROM tidemark.deltas")
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap();
     assert_eq!((trace.as_str(), recent), (TRACE, true));
     stage.end().await;
 }

@@ -203,50 +203,6 @@ async fn no_change_is_lost_between_writers_or_while_a_feed_is_added(pool: PgPool
     stage.end().await;
 }
 
-/// The slot that a session prefers.
-async fn slot_of(session: &mut PgConnection) -> i32 {
-    sqlx::query_scalar("SELECT pg_backend_pid() & 63").fetch_one(session).await.unwrap()
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
-async fn a_writer_does_not_wait_for_another_that_has_not_committed(pool: PgPoolOptions, options: PgConnectOptions) {
-    let stage = Stage::with_orders(pool, options).await;
-    let mut writer = stage.session().await;
-    let mut held = stage.pool.begin().await.unwrap();
-    let lock = "SELECT FROM tidemark.feed_slots WHERE slot = $1 FOR UPDATE";
-    let locked = sqlx::query(lock).bind(slot_of(&mut writer).await).execute(&mut *held).await.unwrap();
-    assert!(locked.rows_affected() > 0);
-    for statement in ["INSERT INTO orders (status) VALUES ('open')", "DELETE FROM orders WHERE status = 'closed'"] {
-        timeout(LONG, writer.execute(statement)).await.expect("a write that waits for nobody").unwrap();
-        stage.orders_agree(statement).await;
-    }
-    held.rollback().await.unwrap();
-    stage.end().await;
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
-async fn a_writer_with_one_snapshot_does_not_fail_because_others_were_counted(
-    pool: PgPoolOptions,
-    options: PgConnectOptions,
-) {
-    let stage = Stage::with_orders(pool, options).await;
-    let mut writer = stage.session().await;
-    let slot = slot_of(&mut writer).await;
-    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
-        writer.execute(AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {level}"))).await.unwrap();
-        writer.execute("SELECT count(*) FROM orders").await.unwrap();
-        // Another writer uses the same slot meanwhile.
-        let change = "UPDATE tidemark.feed_slots SET version = version + 1 WHERE slot = $1";
-        assert!(sqlx::query(change).bind(slot).execute(&stage.pool).await.unwrap().rows_affected() > 0);
-        for _ in 0..2 {
-            writer.execute("INSERT INTO orders (status) VALUES ('open')").await.unwrap();
-        }
-        writer.execute("COMMIT").await.unwrap();
-        stage.orders_agree(level).await;
-    }
-    stage.end().await;
-}
-
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn adding_is_in_no_circle_with_a_transaction_that_wants_more_of_the_table(
     pool: PgPoolOptions,

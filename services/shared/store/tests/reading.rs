@@ -80,21 +80,23 @@ async fn bursts_with_slow_commits_never_leave_a_reader_behind(pool: PgPoolOption
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
-async fn a_commit_that_was_in_flight_while_the_reader_armed_is_seen(pool: PgPoolOptions, options: PgConnectOptions) {
+async fn a_commit_that_was_in_flight_while_the_reader_asked_for_a_notification_is_seen(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
     let stage = Stage::new(pool, options);
     let reader = stage.reader(stage.config_without_poll());
     let mut session = stage.pool.acquire().await.unwrap();
     for round in 1..=3 {
         stage.asleep(&reader).await;
-        // The first rings and clears the flag of this session's slot; so the second, which is open when the reader arms,
-        // will not ring.
+        // The first rings. The second is open when the reader asks, and will not ring; so the reader is refused, and reads on.
         session.execute("INSERT INTO tidemark.texts (body) VALUES ('rings')").await.unwrap();
         session.execute("BEGIN").await.unwrap();
         session.execute("INSERT INTO tidemark.texts (body) VALUES ('does not ring')").await.unwrap();
         count_is(&reader, 2 * round - 1).await;
-        let arms = stage.metric("tidemark_doorbell_arms_total", "");
-        wait_until(LONG, "the reader tries to arm", async || {
-            stage.metric("tidemark_doorbell_arms_total", "") > arms + 1.0
+        let refused = stage.metric("tidemark_notification_requests_total", "refused");
+        wait_until(LONG, "the reader is refused", async || {
+            stage.metric("tidemark_notification_requests_total", "refused") > refused + 1.0
         })
         .await;
         session.execute("COMMIT").await.unwrap();
@@ -118,7 +120,7 @@ async fn the_poll_finds_what_no_bell_announced_and_the_doorbell_is_rebuilt(
     assert_eq!(stage.metric("tidemark_doorbell_rebuilds_total", ""), 0.0);
 
     // What a server that lost a notification looks like.
-    let silent = "UPDATE tidemark.feed_slots SET n = n + 7, version = version + 1 WHERE feed = 'texts' AND slot = 3";
+    let silent = "INSERT INTO tidemark.deltas (source, n) VALUES ('texts', 7)";
     stage.pool.execute(silent).await.unwrap();
     count_is(&reader, 7).await;
     wait_until(LONG, "the doorbell is rebuilt", async || {
@@ -133,31 +135,18 @@ async fn the_poll_finds_what_no_bell_announced_and_the_doorbell_is_rebuilt(
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
-async fn an_unarmed_slot_that_the_poll_finds_is_armed(pool: PgPoolOptions, options: PgConnectOptions) {
-    let stage = Stage::new(pool, options);
-    let intervals = Intervals { poll: Duration::from_millis(300), ..Intervals::default() };
-    let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
-    stage.asleep(&reader).await;
-    stage.pool.execute("UPDATE tidemark.feed_slots SET armed = false").await.unwrap();
-    wait_until(LONG, "all slots are armed", async || {
-        sqlx::query_scalar("SELECT bool_and(armed) FROM tidemark.feed_slots").fetch_one(&stage.pool).await.unwrap()
-    })
-    .await;
-    stage.end().await;
-}
-
-#[sqlx::test(migrator = "store::MIGRATOR")]
 async fn an_idle_reader_asks_once_per_interval(pool: PgPoolOptions, options: PgConnectOptions) {
     let stage = Stage::new(pool, options);
     let intervals = Intervals { poll: Duration::from_millis(500), ..Intervals::default() };
     let reader = stage.reader(ReaderConfig { intervals, ..stage.config() });
     stage.asleep(&reader).await;
-    let (reads, arms) = (stage.metric("tidemark_reads_total", ""), stage.metric("tidemark_doorbell_arms_total", ""));
+    let (reads, requests) =
+        (stage.metric("tidemark_reads_total", ""), stage.metric("tidemark_notification_requests_total", ""));
     // The time that passes is the subject here: 8 intervals, and one more read at most at the edge.
     sleep(Duration::from_secs(4)).await;
     let more = stage.metric("tidemark_reads_total", "") - reads;
     assert!((6.0..=9.0).contains(&more), "{more} reads");
-    assert_eq!(stage.metric("tidemark_doorbell_arms_total", ""), arms);
+    assert_eq!(stage.metric("tidemark_notification_requests_total", ""), requests);
     stage.end().await;
 }
 

@@ -25,7 +25,7 @@ const QUICK: VisitorTiming = VisitorTiming {
 
 /// What the feed says: (online, total, version).
 async fn feed(stage: &Stage) -> (i64, i64, i64) {
-    let sums = "SELECT sum(n)::bigint, sum(total)::bigint, sum(version)::bigint FROM tidemark.feed_slots WHERE feed = 'visitors'";
+    let sums = "SELECT n, total, version FROM tidemark.feed_values() WHERE feed = 'visitors'";
     sqlx::query_as(sums).fetch_one(&stage.pool).await.unwrap()
 }
 
@@ -316,7 +316,7 @@ async fn an_audit_corrects_the_number_and_forgets_old_visits_but_not_the_total(
     (0..3).for_each(|_| visitors.connect(Uuid::new_v4(), 1));
     online_is(&stage, 3, 3).await;
     for sql in [
-        "UPDATE tidemark.feed_slots SET n = n + 40 WHERE feed = 'visitors' AND slot = 7",
+        "INSERT INTO tidemark.deltas (source, n) VALUES ('visitors', 40)",
         "INSERT INTO tidemark.visits (id, first_seen) SELECT gen_random_uuid(), now() - interval '2 hours' FROM generate_series(1, 6)",
         "UPDATE tidemark.visits SET first_seen = now() - interval '2 hours'",
     ] {

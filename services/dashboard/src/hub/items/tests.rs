@@ -12,6 +12,7 @@ fn snapshot(at: Instant, timeline: u32, values: &[(&str, u64, i64)]) -> Snapshot
         version: *version,
         value: json!({ "count": n }),
         changed: Some(at),
+        known_at: at,
     };
     Snapshot { history: history(timeline), at, values: values.iter().map(scalar).collect() }
 }

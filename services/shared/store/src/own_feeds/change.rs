@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
-use super::{Added, Obstacle, OwnFeed, OwnFeedError, filter, statements};
+use super::{Added, Obstacle, OwnFeed, OwnFeedError, error::Similar, filter, statements};
 use crate::{
     DatabaseUrl,
     connection::{self, sqlstate},
@@ -34,14 +34,8 @@ pub async fn remove_own_feed(database: &DatabaseUrl, name: &str) -> Result<(), O
     Ok(())
 }
 
-/// Begins a transaction whose every statement sees what was committed before it, whatever the account's default is: the count depends on it.
 pub(super) async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, OwnFeedError> {
-    let begun = async {
-        let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-        statements::bound(&mut transaction).await?;
-        Ok(transaction)
-    };
-    begun.await.map_err(|error| OwnFeedError::of(error, "begin"))
+    connection.begin_with(statements::BEGIN).await.map_err(|error| OwnFeedError::of(error, "begin"))
 }
 
 pub(super) async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), OwnFeedError> {
@@ -57,33 +51,40 @@ pub(super) async fn add(
     let table = countable(connection, &feed.table).await?;
     let (name, on) = (feed.name.as_str(), table.name.as_str());
     let failed = |action| move |error| OwnFeedError::of_feed(error, name, on, action);
-    statements::record(connection, feed, &table.name, owner).await.map_err(failed("record the feed"))?;
+    statements::record(connection, feed, on, owner).await.map_err(failed("record the feed"))?;
     let condition = match &feed.filter {
         Some(filter) => Some(filter::judge(connection, name, on, filter).await?),
         None => None,
     };
+    if let Some(condition) = &condition {
+        let create = statements::create_filter(connection, name, on, &condition.body()).await;
+        create.map_err(|error| OwnFeedError::of_filter_function(error, name))?;
+    }
     let install = async {
-        statements::fix_search_path(connection).await?;
-        statements::create_function(connection, name, condition.as_ref()).await?;
-        statements::install(connection, name, &table, condition.as_ref()).await?;
-        match &condition {
-            Some(condition) => condition.fits(connection, on).await,
-            None => Ok(true),
-        }
+        statements::create_function(connection, name, condition.is_some()).await?;
+        statements::install(connection, name, &table, condition.is_some()).await
     };
-    let fits = install.await.map_err(failed("create the triggers"))?;
+    install.await.map_err(failed("create the triggers"))?;
     // Once more under the lock: until then it could become another table.
     countable(connection, on).await?;
-    if !fits {
-        return Err(OwnFeedError::Busy(table.name));
+    let rows = statements::count(connection, name, on, condition.as_ref()).await.map_err(|error| match condition {
+        // It fails on a row that is there.
+        Some(_) => OwnFeedError::of_filter(error),
+        None => OwnFeedError::of_feed(error, name, on, "count the rows"),
+    })?;
+    if rows.counted != rows.meant {
+        return Err(OwnFeedError::Filter(format!(
+            "triggers would count {} rows of {on} by it, and the table has {} for which it holds",
+            rows.counted, rows.meant
+        )));
     }
-    let count =
-        statements::count(connection, name, on, condition.is_some()).await.map_err(|error| match condition {
-            // It fails on a row that is there.
-            Some(_) => OwnFeedError::of_filter(error),
-            None => OwnFeedError::of_feed(error, name, on, "count the rows"),
-        })?;
-    Ok(Added { table: table.name, count, counts_replays: table.owned })
+    let begin = async {
+        statements::begin_with(connection, name, rows.counted).await?;
+        statements::limits_temporary_files(connection).await
+    };
+    let limits_temporary_files = begin.await.map_err(failed("count the rows"))?;
+    let count = rows.counted.unsigned_abs();
+    Ok(Added { table: table.name, count, counts_replays: table.owned, limits_temporary_files })
 }
 
 /// Removes a feed.
@@ -102,7 +103,11 @@ async fn countable(connection: &mut PgConnection, name: &str) -> Result<statemen
         Some("42602" | "42601" | "0A000") => OwnFeedError::TableName(name.to_owned()),
         _ => OwnFeedError::of(error, "look for the table"),
     })?;
-    let table = table.ok_or_else(|| OwnFeedError::UnknownTable(name.to_owned()))?;
+    let Some(table) = table else {
+        let similar = statements::similar_table(connection, name).await;
+        let similar = similar.map_err(|error| OwnFeedError::of(error, "look for the table"))?;
+        return Err(OwnFeedError::UnknownTable { name: name.to_owned(), similar: Similar(similar) });
+    };
     match table.obstacle.as_deref().and_then(Obstacle::parse) {
         Some(obstacle) => Err(OwnFeedError::Obstacle { table: table.name, obstacle }),
         None => Ok(table),

@@ -4,7 +4,10 @@ use std::fmt;
 
 use sqlx::postgres::PgDatabaseError;
 
-use crate::connection::{ConnectError, is_undefined, sqlstate};
+use crate::{
+    DatabaseError,
+    connection::{ConnectError, is_undefined, sqlstate},
+};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +35,13 @@ pub enum OwnFeedError {
     #[error("{0:?} is no table: write it as in SQL with its schema, SCHEMA.TABLE")]
     TableName(String),
     /// No such table.
-    #[error("there is no table {0} in this database")]
-    UnknownTable(String),
+    #[error("there is no table {name} in this database{similar}")]
+    UnknownTable {
+        /// As it was written.
+        name: String,
+        /// One whose name is nearly the same.
+        similar: Similar,
+    },
     /// The rows of this table cannot be counted.
     #[error("the rows of {table} cannot be counted: {obstacle}")]
     Obstacle {
@@ -57,6 +65,9 @@ pub enum OwnFeedError {
     /// No such feed.
     #[error("there is no feed of your own called {0}; `tidemark feed list` shows them")]
     Unknown(String),
+    /// The filter needs something that the version of Postgres has not.
+    #[error("a filter needs Postgres 14 or later")]
+    TooOld,
     /// Anything else.
     #[error("failed to {action}")]
     Query {
@@ -64,7 +75,7 @@ pub enum OwnFeedError {
         action: &'static str,
         /// What happened.
         #[source]
-        source: sqlx::Error,
+        source: DatabaseError,
     },
 }
 
@@ -87,7 +98,7 @@ impl OwnFeedError {
         }
         match sqlstate(&error).as_deref() {
             Some("42501") => Self::Denied(message(&error)),
-            _ => Self::Query { action, source: error },
+            _ => Self::Query { action, source: error.into() },
         }
     }
 
@@ -98,6 +109,15 @@ impl OwnFeedError {
             // Unique violation; a function, trigger or table of that name.
             Some("23505" | "42723" | "42710" | "42P07") => Self::NameInUse(name.to_owned()),
             _ => Self::of(error, action),
+        }
+    }
+
+    /// The same, while the function of a filter is made. What is undefined there is something of the user's, or a word that this server does not know.
+    pub(super) fn of_filter_function(error: sqlx::Error, name: &str) -> Self {
+        match sqlstate(&error).as_deref() {
+            Some("23505" | "42723" | "42710" | "42P07") => Self::NameInUse(name.to_owned()),
+            Some("42601") => Self::TooOld,
+            _ => Self::of_filter(error),
         }
     }
 
@@ -117,6 +137,19 @@ impl OwnFeedError {
                 let words = [("index predicates", "a filter"), ("index predicate", "a filter"), ("index creation", "a filter")];
                 Self::Filter(words.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours)))
             }
+        }
+    }
+}
+
+/// A hint at a table whose name differs in capital letters alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Similar(pub(super) Option<String>);
+
+impl fmt::Display for Similar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(table) => write!(formatter, ", but there is {table}: names with capital letters need the quotes"),
+            None => Ok(()),
         }
     }
 }
@@ -197,7 +230,12 @@ impl Obstacle {
         ("no_select", Self::NoSelect, "this account may not read it: GRANT SELECT, TRIGGER ON it"),
     ];
 
-    /// The word that [`super::statements`] uses.
+    /// The reason in one word.
+    pub(super) fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, obstacle, _)| *obstacle == self).map_or("unknown", |(word, ..)| word)
+    }
+
+    /// The word that `tidemark.table_obstacle()` and [`super::statements`] use.
     pub(super) fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, ..)| *known == word).map(|(_, obstacle, _)| *obstacle)
     }

@@ -1,42 +1,47 @@
-//! The user's condition becomes code of ours, if it depends on nothing but the row.
+//! The user's condition becomes a function of the table's row, if it depends on nothing but the row.
 //!
-//! Postgres judges: what it takes as the predicate of an index has no subquery, no aggregate, and no function whose result may change by itself. What is
-//! kept is the condition as Postgres writes down what it has understood, every name with its schema; the user's text itself is never part of code.
+//! Postgres judges: what it takes as the predicate of an index has no subquery, no aggregate, and no function whose result may change by itself. What is kept is
+//! the condition as Postgres has understood it, in a body that it has parsed: so it follows every rename of what it names, means the same in every session, and
+//! names nothing that could be dropped without Postgres telling who needs it.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 
 use super::{OwnFeedError, statements};
 
-/// A condition over the rows that a trigger sees.
-///
-/// Those have their columns under the names of today, which a rename changes. So the condition calls columns by their place, and a view on the table keeps the
-/// places as they are: it follows renames by itself, and what it shows cannot be dropped without Postgres telling who needs it.
+/// A condition over the rows of a table.
 #[derive(Debug)]
 pub(super) struct Condition {
-    /// With the columns called by their names.
-    by_name: String,
-    /// With the columns called `tidemark_1`, `tidemark_2` …
-    by_place: String,
-    /// The table's columns from the first to the last one that the condition names, quoted where SQL needs it.
+    /// As the user wrote it.
+    text: String,
+    /// The columns that it names, quoted where SQL needs it.
     columns: Vec<String>,
 }
 
+/// A column that a condition names.
+#[derive(Debug, FromRow)]
+struct Column {
+    /// Quoted where SQL needs it.
+    name: String,
+    /// The expression of a column that is computed when it is read, and so not in a trigger.
+    computed: Option<String>,
+}
+
 impl Condition {
-    /// What stands behind the rows of a trigger so that only those remain that count.
-    pub fn clause(&self) -> String {
-        let places: Vec<String> = (1..=self.columns.len()).map(|place| format!("tidemark_{place}")).collect();
-        format!(" AS changed ({}) WHERE {}", places.join(", "), self.by_place)
+    /// The body of a function whose argument is a row of the table, and which gives a row if the condition holds. Only the columns that the condition names stand in
+    /// it: the others may be dropped. Postgres makes it part of the query that calls it.
+    pub fn body(&self) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| format!("(tidemark_row).{column} AS {column}")).collect();
+        format!(
+            "BEGIN ATOMIC SELECT true FROM (SELECT {}) AS tidemark_rows WHERE ({}\n); END",
+            columns.join(", "),
+            self.text
+        )
     }
 
-    /// The query of the view.
-    pub fn query(&self, table: &str) -> String {
-        format!("SELECT {} FROM ONLY {table} WHERE {}", self.columns.join(", "), self.by_name)
-    }
-
-    /// Whether the columns of the table are still those that were judged.
-    pub async fn fits(&self, connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
-        let last = i32::try_from(self.columns.len()).unwrap_or(i32::MAX);
-        Ok(columns(connection, table, last).await? == self.columns)
+    /// The user's own text, to count by it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -51,11 +56,21 @@ pub(super) async fn judge(
     let failed = |error| OwnFeedError::of_feed(error, name, table, "prepare the filter");
     let mut savepoint = connection.begin().await.map_err(failed)?;
     let copy = format!(r#"tidemark."feed_{name}_judged""#);
-    execute(&mut savepoint, format!("CREATE TABLE {copy} (LIKE {table} INCLUDING GENERATED)")).await.map_err(failed)?;
+    // Columns that are computed when they are read become plain ones here: an index could not name them, and the user shall be told why a trigger cannot.
+    execute(&mut savepoint, format!("CREATE TABLE {copy} (LIKE {table})")).await.map_err(failed)?;
     parse(&mut savepoint, &copy, filter).await.map_err(OwnFeedError::of_filter)?;
-    let condition = understood(&mut savepoint, &copy).await.map_err(failed)?;
+    let columns = columns(&mut savepoint, &copy, table).await.map_err(failed)?;
     savepoint.rollback().await.map_err(failed)?;
-    condition.ok_or_else(|| OwnFeedError::Filter("it names no column of the table".into()))
+    if columns.is_empty() {
+        return Err(OwnFeedError::Filter("it names no column of the table".into()));
+    }
+    if let Some((column, computed)) = columns.iter().find_map(|column| Some((&column.name, column.computed.as_ref()?)))
+    {
+        return Err(OwnFeedError::Filter(format!(
+            "{column} is a virtual generated column, which Postgres does not compute in triggers: write its expression in place of it, {computed}"
+        )));
+    }
+    Ok(Condition { text: filter.to_owned(), columns: columns.into_iter().map(|column| column.name).collect() })
 }
 
 /// Lets Postgres read the condition. It has to be one between CASE and THEN, where no bracket can be closed that was not opened, and one in brackets, where
@@ -65,47 +80,28 @@ async fn parse(connection: &mut PgConnection, copy: &str, filter: &str) -> Resul
     execute(connection, format!("SELECT CASE WHEN {filter}\nTHEN true END FROM {copy}")).await
 }
 
-/// What Postgres has understood; `None` if that names no column. The copy has the table's columns at the places that they have for a trigger.
-async fn understood(connection: &mut PgConnection, copy: &str) -> Result<Option<Condition>, sqlx::Error> {
-    statements::fix_search_path(connection).await?;
-    let named: Vec<i32> = sqlx::query_scalar(
-        "SELECT DISTINCT refobjsubid FROM pg_index
-         JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_class'::regclass AND refobjid = indrelid
-         WHERE indrelid = $1::regclass AND refobjsubid > 0 ORDER BY refobjsubid",
+/// The columns that the index on the copy depends on, as the table has them.
+async fn columns(connection: &mut PgConnection, copy: &str, table: &str) -> Result<Vec<Column>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT quote_ident(named.attname) AS name,
+           CASE WHEN original.attgenerated = 'v' THEN pg_get_expr(adbin, adrelid) END AS computed
+         FROM pg_attribute AS named
+         JOIN pg_attribute AS original ON original.attrelid = $2::regclass AND original.attname = named.attname AND NOT original.attisdropped
+         LEFT JOIN pg_attrdef ON adrelid = original.attrelid AND adnum = original.attnum
+         WHERE named.attrelid = $1::regclass AND named.attnum IN (
+           SELECT refobjsubid FROM pg_index
+           JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_class'::regclass AND refobjid = indrelid
+           WHERE indrelid = $1::regclass)
+         ORDER BY named.attnum",
     )
     .bind(copy)
-    .fetch_all(&mut *connection)
-    .await?;
-    let Some(last) = named.last() else { return Ok(None) };
-    let columns = columns(connection, copy, *last).await?;
-    let by_name = predicate(connection, copy).await?;
-    for (place, column) in (1..).zip(&columns).filter(|(place, _)| named.contains(place)) {
-        execute(connection, format!("ALTER TABLE {copy} RENAME COLUMN {column} TO tidemark_{place}")).await?;
-    }
-    Ok(Some(Condition { by_name, by_place: predicate(connection, copy).await?, columns }))
-}
-
-/// The first columns of a table. Dropped ones have no place.
-async fn columns(connection: &mut PgConnection, table: &str, most: i32) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum LIMIT $2",
-    )
     .bind(table)
-    .bind(most)
+    .persistent(false)
     .fetch_all(connection)
     .await
 }
 
-/// The condition in Postgres's own words, with the names that the columns have now.
-async fn predicate(connection: &mut PgConnection, copy: &str) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indrelid = $1::regclass")
-        .bind(copy)
-        .fetch_one(connection)
-        .await
-}
-
 /// Runs one statement. The extended protocol takes no second one, whatever the text says.
 async fn execute(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
-    sqlx::query(AssertSqlSafe(statement)).persistent(false).execute(connection).await?;
-    Ok(())
+    statements::one(connection, statement).await
 }

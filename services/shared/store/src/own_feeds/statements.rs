@@ -4,30 +4,18 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
-use super::{InstalledFeed, OwnFeed, filter::Condition};
+use super::{Follow, InstalledFeed, OwnFeed, filter::Condition, problem::ProblemWord};
 
 /// Whoever wants to write to a table queues behind us while we wait for it. So long may nobody wait; a transaction that is open for longer is somebody's
 /// own business.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Whether triggers see all changes of a table: NULL, or a word of [`super::Obstacle`].
-const OBSTACLE: &str = "CASE
-    WHEN relation.relkind = 'p' THEN 'partitioned'
-    WHEN relation.relkind <> 'r' THEN 'not_a_table'
-    WHEN space.nspname = 'tidemark' THEN 'ours'
-    WHEN space.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'system'
-    WHEN relation.relispartition THEN 'partition'
-    WHEN EXISTS (SELECT FROM pg_inherits WHERE relation.oid IN (inhparent, inhrelid)) THEN 'inheritance'
-    WHEN relation.relpersistence = 't' THEN 'temporary'
-    WHEN relation.relpersistence = 'u' THEN 'unlogged'
-    WHEN EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = relation.oid) THEN 'subscribed'
-  END";
 
 /// A table that was found.
 #[derive(Debug, Clone, FromRow)]
 pub(super) struct Table {
     /// Quoted where SQL needs it.
     pub name: String,
+    /// A word of [`super::Obstacle`].
     pub obstacle: Option<String>,
     /// Whether the account has the owner's rights.
     pub owned: bool,
@@ -39,38 +27,66 @@ pub(super) struct Recorded {
     pub owner: Option<String>,
     /// Its table, quoted where SQL needs it; the name it once had when it is gone.
     pub table: String,
-    /// Whether it counts the same rows of the same table.
+    /// Whether it counts the same rows of the same table, and is right.
     pub same: bool,
 }
 
-/// Bounds the transaction's waits for locks.
-pub(super) async fn bound(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
-        .bind(LOCK_TIMEOUT.as_millis().to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
+/// Begins a transaction whose every statement sees what was committed before it, whatever the account's default is: the count depends on it. Its waits for locks are
+/// bounded; counting a large table may take any time. A filter means what it means in standard SQL.
+pub(super) const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s';
+    SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off";
 
 /// From here on names mean what Postgres itself calls so, and everything else has its schema: what is created does not depend on the account's search path.
 pub(super) async fn fix_search_path(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("SET LOCAL search_path = pg_catalog, pg_temp").execute(connection).await?;
+    one(connection, "SET LOCAL search_path = pg_catalog, pg_temp".into()).await
+}
+
+/// Runs one statement. The extended protocol takes no second one, whatever the text says.
+pub(super) async fn one(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(statement)).persistent(false).execute(connection).await?;
     Ok(())
 }
 
 /// Looks for a table; `None` if there is none of that name.
 pub(super) async fn table(connection: &mut PgConnection, name: &str) -> Result<Option<Table>, sqlx::Error> {
-    let query = format!(
+    sqlx::query_as(
         "SELECT quote_ident(space.nspname) || '.' || quote_ident(relation.relname) AS name, pg_has_role(relation.relowner, 'USAGE') AS owned,
-           coalesce({OBSTACLE}, CASE
+           coalesce(tidemark.table_obstacle(relation.oid), CASE
              WHEN NOT has_table_privilege(relation.oid, 'TRIGGER') THEN 'no_trigger'
              WHEN NOT has_table_privilege(relation.oid, 'SELECT') THEN 'no_select'
              WHEN row_security_active(relation.oid) THEN 'hidden_rows'
            END) AS obstacle
          FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace
-         WHERE relation.oid = to_regclass($1)"
-    );
-    sqlx::query_as(AssertSqlSafe(query)).bind(name).fetch_optional(connection).await
+         WHERE relation.oid = to_regclass($1)",
+    )
+    .bind(name)
+    .persistent(false)
+    .fetch_optional(connection)
+    .await
+}
+
+/// A table whose name differs from this one in capital letters alone, as SQL names it.
+pub(super) async fn similar_table(connection: &mut PgConnection, name: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE relkind IN ('r', 'p') AND lower(nspname || '.' || relname) = lower(replace($1, '\"', '')) ORDER BY 1 LIMIT 1",
+    )
+    .bind(name)
+    .persistent(false)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Whether a limit of temporary files is set, for the server or for anybody.
+pub(super) async fn limits_temporary_files(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'temp_file_limit' AND (setting <> '-1' OR reset_val <> '-1'))
+           OR EXISTS (SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setting LIKE 'temp_file_limit=%' AND setting <> 'temp_file_limit=-1')",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await
 }
 
 /// Records the feed. Another of that name is a unique violation, after its own transaction has ended.
@@ -80,14 +96,20 @@ pub(super) async fn record(
     table: &str,
     owner: Option<&str>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT tidemark.create_feed($1, 'count', NULL)").bind(&feed.name).execute(&mut *connection).await?;
+    sqlx::query("SELECT tidemark.create_feed($1, 'count', NULL)")
+        .bind(&feed.name)
+        .persistent(false)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
-        "INSERT INTO tidemark.own_feeds (feed, relation, named, filter, owner) VALUES ($1, $2::regclass, $2, $3, $4)",
+        "INSERT INTO tidemark.own_feeds (feed, relation, named, filter, owner, follow) VALUES ($1, $2::regclass, $2, $3, $4, $5)",
     )
     .bind(&feed.name)
     .bind(table)
     .bind(&feed.filter)
     .bind(owner)
+    .bind(feed.follow.as_str())
+    .persistent(false)
     .execute(connection)
     .await?;
     Ok(())
@@ -101,7 +123,9 @@ pub(super) async fn recorded(
 ) -> Result<Option<Recorded>, sqlx::Error> {
     sqlx::query_as(
         "SELECT own.owner, coalesce(quote_ident(space.nspname) || '.' || quote_ident(relation.relname), own.named) AS table,
-           coalesce(relation.oid = to_regclass($2), false) AND own.filter IS NOT DISTINCT FROM $3 AS same
+           coalesce(relation.oid = to_regclass($2), false) AND own.filter IS NOT DISTINCT FROM $3 AND own.follow IS NOT DISTINCT FROM $4
+             AND NOT EXISTS (SELECT FROM tidemark.feed_problems() AS problem WHERE problem.feed = own.feed)
+             AND NOT EXISTS (SELECT FROM tidemark.feed_values() AS value WHERE value.feed = own.feed AND value.failure IS NOT NULL) AS same
          FROM tidemark.own_feeds AS own LEFT JOIN (pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace)
            ON relation.oid = own.relation
          WHERE own.feed = $1",
@@ -109,79 +133,98 @@ pub(super) async fn recorded(
     .bind(name)
     .bind(wanted.map(|feed| &feed.table))
     .bind(wanted.and_then(|feed| feed.filter.as_ref()))
+    .bind(wanted.map(|feed| feed.follow.as_str()))
+    .persistent(false)
     .fetch_optional(connection)
     .await
 }
 
+/// The function of the table's row that says whether a row counts. It has to see the names that the user's text sees.
+pub(super) async fn create_filter(
+    connection: &mut PgConnection,
+    name: &str,
+    table: &str,
+    body: &str,
+) -> Result<(), sqlx::Error> {
+    let create = format!(
+        r#"CREATE FUNCTION tidemark."feed_{name}_matches"(tidemark_row {table}) RETURNS SETOF boolean LANGUAGE sql IMMUTABLE {body}"#
+    );
+    one(connection, create).await?;
+    one(connection, format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}_matches" FROM PUBLIC"#)).await
+}
+
 /// The function that the triggers call. It counts statements, not rows: a COPY of 100,000 rows is one change.
 ///
-/// It belongs to who adds the feed and has that account's rights, whoever writes. Others may not call it: on a table of theirs it would count for this feed.
+/// It belongs to who adds the feed and has that account's rights, whoever writes. Others may not call it: on a table of theirs it would count for this feed. No write
+/// fails because of it: an error of the filter becomes part of the feed's state, and an account that has lost its rights counts nothing, which readers see too.
 pub(super) async fn create_function(
     connection: &mut PgConnection,
     name: &str,
-    condition: Option<&Condition>,
+    filtered: bool,
 ) -> Result<(), sqlx::Error> {
-    let matching = condition.map(Condition::clause).unwrap_or_default();
-    // The condition stands between dollars, and may have some of its own.
-    let mut quote = "$body$".to_owned();
-    while matching.contains(&quote) {
-        quote.insert(1, '_');
-    }
+    // With the asterisk it is the row, also where a column has the same name.
+    let matching = if filtered {
+        format!(r#" AS changed CROSS JOIN LATERAL tidemark."feed_{name}_matches"(changed.*)"#)
+    } else {
+        String::new()
+    };
+    let count = format!(
+        "CASE TG_OP
+      WHEN 'INSERT' THEN
+        SELECT count(*) INTO change FROM new_rows{matching};
+      WHEN 'DELETE' THEN
+        SELECT -count(*) INTO change FROM old_rows{matching};
+      WHEN 'UPDATE' THEN
+        SELECT (SELECT count(*) FROM new_rows{matching}) - (SELECT count(*) FROM old_rows{matching}) INTO change;
+    END CASE;"
+    );
+    // A block that catches errors costs a subtransaction, but one that writes nothing has no number of its own.
+    let caught = if filtered {
+        format!(
+            "BEGIN\n    {count}\n  EXCEPTION WHEN OTHERS THEN\n    PERFORM tidemark.count_failure('{name}', SQLSTATE);\n    RETURN NULL;\n  END;"
+        )
+    } else {
+        count
+    };
     let create = format!(
-        r#"CREATE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {quote}
+        r#"CREATE OR REPLACE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   change bigint;
 BEGIN
-  CASE TG_OP
-    WHEN 'INSERT' THEN
-      SELECT count(*) INTO change FROM new_rows{matching};
-    WHEN 'DELETE' THEN
-      SELECT -count(*) INTO change FROM old_rows{matching};
-    WHEN 'UPDATE' THEN
-      SELECT (SELECT count(*) FROM new_rows{matching}) - (SELECT count(*) FROM old_rows{matching}) INTO change;
-    ELSE
-      PERFORM tidemark.count_reset('{name}');
-      RETURN NULL;
-  END CASE;
+  IF NOT has_schema_privilege('tidemark', 'USAGE') THEN
+    RETURN NULL;
+  ELSIF NOT has_table_privilege('tidemark.deltas', 'INSERT') THEN
+    RETURN NULL;
+  ELSIF TG_OP = 'TRUNCATE' THEN
+    PERFORM tidemark.count_reset('{name}');
+    RETURN NULL;
+  END IF;
+  {caught}
   IF change <> 0 THEN
     PERFORM tidemark.count_change('{name}', change, 0);
   END IF;
   RETURN NULL;
-END {quote}"#
+END $$"#
     );
-    sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
-    let revoke = format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}"() FROM PUBLIC"#);
-    sqlx::query(AssertSqlSafe(revoke)).execute(connection).await?;
-    Ok(())
+    one(connection, create).await?;
+    one(connection, format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}"() FROM PUBLIC"#)).await
 }
 
-/// Creates the triggers and, with a filter, the view that they depend on. From here on nobody else changes the table until the end of the transaction, and
-/// all who did have ended.
-///
-/// The first trigger takes the lock, and needs no view: a view of the table would take a weaker lock before.
+/// Creates the triggers. From here on nobody else changes the table until the end of the transaction, and all who did have ended.
 pub(super) async fn install(
     connection: &mut PgConnection,
     name: &str,
     table: &Table,
-    condition: Option<&Condition>,
+    filtered: bool,
 ) -> Result<(), sqlx::Error> {
     create_trigger(connection, name, table, "TRUNCATE", "truncated", "").await?;
-    let mut when = String::new();
-    if let Some(condition) = condition {
-        let query = condition.query(&table.name);
-        let view = format!(r#"CREATE VIEW tidemark."feed_{name}_rows" AS {query}"#);
-        sqlx::query(AssertSqlSafe(view)).execute(&mut *connection).await?;
-        // Always true. By it the triggers depend on the view: a DROP … CASCADE that takes a column of the filter takes them too, instead of leaving a table
-        // that cannot be written to.
-        when = format!(r#"WHEN ('tidemark."feed_{name}_rows"'::regclass IS NOT NULL) "#);
+    if filtered {
         // Without a filter an UPDATE changes no count.
-        let both = format!("REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT {when}");
-        create_trigger(connection, name, table, "UPDATE", "updated", &both).await?;
+        let both = "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows";
+        create_trigger(connection, name, table, "UPDATE", "updated", both).await?;
     }
-    let new = format!("REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT {when}");
-    create_trigger(connection, name, table, "INSERT", "inserted", &new).await?;
-    let old = format!("REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT {when}");
-    create_trigger(connection, name, table, "DELETE", "deleted", &old).await
+    create_trigger(connection, name, table, "INSERT", "inserted", "REFERENCING NEW TABLE AS new_rows").await?;
+    create_trigger(connection, name, table, "DELETE", "deleted", "REFERENCING OLD TABLE AS old_rows").await
 }
 
 async fn create_trigger(
@@ -190,72 +233,127 @@ async fn create_trigger(
     table: &Table,
     event: &str,
     end: &str,
-    clauses: &str,
+    rows: &str,
 ) -> Result<(), sqlx::Error> {
     let on = &table.name;
     let create = format!(
-        r#"CREATE TRIGGER "feed_{name}_{end}" AFTER {event} ON {on} {clauses}EXECUTE FUNCTION tidemark."feed_{name}"()"#
+        r#"CREATE TRIGGER "feed_{name}_{end}" AFTER {event} ON {on} {rows} FOR EACH STATEMENT EXECUTE FUNCTION tidemark."feed_{name}"()"#
     );
-    sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
+    one(connection, create).await?;
     // Also in sessions that replay changes, or the count would be wrong after a restore.
     if table.owned {
-        let always = format!(r#"ALTER TABLE {on} ENABLE ALWAYS TRIGGER "feed_{name}_{end}""#);
-        sqlx::query(AssertSqlSafe(always)).execute(connection).await?;
+        one(connection, format!(r#"ALTER TABLE {on} ENABLE ALWAYS TRIGGER "feed_{name}_{end}""#)).await?;
     }
     Ok(())
 }
 
-/// Counts what is there, into the first slot. The statement's snapshot is newer than the lock that [`install`] took: it has all that was committed.
+/// The rows that are there.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub(super) struct Rows {
+    /// As the triggers count.
+    pub counted: i64,
+    /// As the user's own text counts.
+    pub meant: i64,
+}
+
+/// Counts what is there. The statement's snapshot is newer than the lock that [`install`] took: it has all that was committed.
 pub(super) async fn count(
     connection: &mut PgConnection,
     name: &str,
     table: &str,
-    filtered: bool,
-) -> Result<u64, sqlx::Error> {
-    let rows = if filtered { format!(r#"tidemark."feed_{name}_rows""#) } else { format!("ONLY {table}") };
-    let rows: i64 =
-        sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {rows}"))).fetch_one(&mut *connection).await?;
-    sqlx::query("UPDATE tidemark.feed_slots SET n = $2, version = version + 1, at = clock_timestamp() WHERE feed = $1 AND slot = 0")
+    condition: Option<&Condition>,
+) -> Result<Rows, sqlx::Error> {
+    let query = match condition {
+        None => format!("SELECT count(*) AS counted, count(*) AS meant FROM ONLY {table}"),
+        Some(condition) => format!(
+            r#"SELECT count(tidemark_matches.holds) AS counted, count(*) FILTER (WHERE {}
+) AS meant FROM ONLY {table} AS tidemark_rows LEFT JOIN LATERAL tidemark."feed_{name}_matches"(tidemark_rows.*) AS tidemark_matches (holds) ON true"#,
+            condition.text()
+        ),
+    };
+    sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_one(connection).await
+}
+
+/// Makes these rows the feed's first value.
+pub(super) async fn begin_with(connection: &mut PgConnection, name: &str, rows: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO tidemark.deltas (source, n) VALUES ($1, $2)")
         .bind(name)
         .bind(rows)
+        .persistent(false)
         .execute(connection)
         .await?;
-    Ok(rows.unsigned_abs())
+    Ok(())
 }
 
 /// Removes the feed with its function, and with that the triggers: dropping a trigger by its name is for the table's owner alone.
 pub(super) async fn remove(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    // The function first: with its triggers comes the lock of the table, and nobody counts after that. CASCADE may have taken the view before.
+    // The function first: with its triggers comes the lock of the table, and nobody counts after that. Version 0.1 made a view.
     for drop in [
         format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}"() CASCADE"#),
+        format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}_matches""#),
         format!(r#"DROP VIEW IF EXISTS tidemark."feed_{name}_rows""#),
     ] {
-        sqlx::query(AssertSqlSafe(drop)).execute(&mut *connection).await?;
+        one(connection, drop).await?;
     }
-    sqlx::query("SELECT tidemark.remove_feed($1)").bind(name).execute(connection).await?;
+    sqlx::query("SELECT tidemark.remove_feed($1)").bind(name).persistent(false).execute(connection).await?;
     Ok(())
+}
+
+#[derive(FromRow)]
+struct Listed {
+    name: String,
+    table: String,
+    filter: Option<String>,
+    owner: Option<String>,
+    #[sqlx(try_from = "String")]
+    follow: Follow,
+    count: i64,
+    #[sqlx(try_from = "Option<String>")]
+    problem: ProblemWord,
+    failure: Option<String>,
 }
 
 /// All own feeds, and whether their counts are still right.
 pub(super) async fn list(connection: &mut PgConnection) -> Result<Vec<InstalledFeed>, sqlx::Error> {
-    let query = format!(
+    let listed: Vec<Listed> = sqlx::query_as(
         "SELECT own.feed AS name, coalesce(quote_ident(space.nspname) || '.' || quote_ident(relation.relname), own.named) AS table, own.filter, own.owner,
-           (SELECT sum(n)::bigint FROM tidemark.feed_slots WHERE feed_slots.feed = own.feed) AS count,
-           CASE WHEN relation.oid IS NULL THEN 'gone' ELSE coalesce({OBSTACLE}, CASE WHEN (
-             SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
-             WHERE tgrelid = own.relation AND tgenabled IN ('O', 'A') AND pronamespace = 'tidemark'::regnamespace AND proname = 'feed_' || own.feed
-           ) < CASE WHEN own.filter IS NULL THEN 3 ELSE 4 END THEN 'switched_off' END) END AS trouble
-         FROM tidemark.own_feeds AS own LEFT JOIN (pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace)
-           ON relation.oid = own.relation
-         ORDER BY own.feed"
-    );
-    sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await
+           own.follow, coalesce(value.n, 0) AS count, value.failure,
+           coalesce(problem.problem, CASE WHEN value.failure IS NOT NULL THEN 'filter_failed' END) AS problem
+         FROM tidemark.own_feeds AS own
+         LEFT JOIN (pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace) ON relation.oid = own.relation
+         LEFT JOIN tidemark.feed_values() AS value ON value.feed = own.feed
+         LEFT JOIN tidemark.feed_problems() AS problem ON problem.feed = own.feed
+         ORDER BY own.feed",
+    )
+    .persistent(false)
+    .fetch_all(connection)
+    .await?;
+    let feed = |Listed { name, table, filter, owner, follow, count, problem, failure }| InstalledFeed {
+        name,
+        table,
+        filter,
+        owner,
+        follow,
+        count,
+        problem: problem.0,
+        failure,
+    };
+    Ok(listed.into_iter().map(feed).collect())
+}
+
+/// Whether transactions can be prepared on this server.
+pub(super) async fn prepares_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT current_setting('max_prepared_transactions') <> '0'")
+        .persistent(false)
+        .fetch_one(connection)
+        .await
 }
 
 /// The feeds on this list.
 pub(super) async fn owned_by(connection: &mut PgConnection, owner: &str) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar("SELECT feed FROM tidemark.own_feeds WHERE owner = $1 ORDER BY feed")
         .bind(owner)
+        .persistent(false)
         .fetch_all(connection)
         .await
 }

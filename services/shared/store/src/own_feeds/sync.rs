@@ -8,7 +8,7 @@ use crate::{DatabaseUrl, connection};
 pub enum Change {
     /// It was missing.
     Added,
-    /// It counted something else.
+    /// It counted something else, or was not right any more.
     Replaced,
     /// It is as listed.
     Kept,
@@ -16,7 +16,7 @@ pub enum Change {
     Removed,
 }
 
-/// Adds what is missing, replaces what differs, and removes what this owner's earlier lists had and this one has not. What others added stays: by hand, or
+/// Adds what is missing, replaces what differs or is not right any more, and removes what this owner's earlier lists had and this one has not. What others added stays: by hand, or
 /// from the list of another owner. Each feed is a transaction of its own, and one that fails does not hold up the rest. `tell` hears of each.
 ///
 /// # Errors
@@ -28,8 +28,12 @@ pub async fn sync_own_feeds(
     mut tell: impl FnMut(&str, Result<Change, OwnFeedError>),
 ) -> Result<(), OwnFeedError> {
     let mut connection = connection::connect(database, "tidemark feed").await?;
-    let known =
-        statements::owned_by(&mut connection, owner).await.map_err(|error| OwnFeedError::of(error, "read the list"))?;
+    let known = {
+        let mut transaction = change::begin(&mut connection).await?;
+        let known = statements::owned_by(&mut transaction, owner).await;
+        change::commit(transaction).await?;
+        known.map_err(|error| OwnFeedError::of(error, "read the list"))?
+    };
     // First, so that a name or a table is free.
     let unlisted = known.iter().filter(|name| !wanted.iter().any(|feed| feed.name == **name));
     for (name, feed) in unlisted.map(|name| (name, None)).chain(wanted.iter().map(|feed| (&feed.name, Some(feed)))) {

@@ -12,7 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use store::{
-    DatabaseUrl, Doorbell, Intervals, Reader, ReaderConfig, ReaderMetrics, Reading, TextWriter, View, WriterConfig,
+    DatabaseUrl, Intervals, Reader, ReaderConfig, ReaderMetrics, Reading, Rest, TextWriter, View, WriterConfig,
     WriterMetrics,
 };
 use test_support::{Proxy, wait_for, wait_until};
@@ -97,17 +97,13 @@ impl Stage {
         sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Waits until the reader sleeps: everything is armed, the doorbell works, and no more readings come.
+    /// Waits until the reader sleeps: the next writer will ring, and no more readings come.
     pub async fn asleep(&self, reader: &Reader) {
         let mut view = reader.subscribe();
         wait_until(LONG, "the reader sleeps", async || {
-            let armed = {
-                let view = view.borrow_and_update();
-                let armed = view.reading.as_ref().is_some_and(|reading| reading.all_armed);
-                armed && view.doorbell == Doorbell::Listening
-            };
-            // Awake it reads every 20 ms, or every 200 ms while it cannot arm.
-            armed && timeout(Duration::from_millis(60), view.changed()).await.is_err()
+            let asleep = view.borrow_and_update().rest == Rest::Asleep;
+            // Awake it reads every 20 ms, or every 200 ms while a writer is at work.
+            asleep && timeout(Duration::from_millis(60), view.changed()).await.is_err()
         })
         .await;
     }

@@ -4,7 +4,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{DatabaseUrl, OwnFeed, add_own_feed};
+use store::{DatabaseUrl, Follow, OwnFeed, add_own_feed};
 use test_support::wait_until;
 use uuid::Uuid;
 
@@ -14,13 +14,13 @@ use super::{LONG, Stage};
 pub const OPEN: &str = "status = 'open'";
 
 pub fn feed(name: &str, table: &str, filter: Option<&str>) -> OwnFeed {
-    OwnFeed::new(name, table, filter).unwrap()
+    OwnFeed::new(name, table, filter, Follow::Table).unwrap()
 }
 
 /// What the feed says: its count and its version.
 pub async fn says(pool: &PgPool, name: &str) -> (i64, i64) {
-    let sums = "SELECT sum(n)::bigint, sum(version)::bigint FROM tidemark.feed_slots WHERE feed = $1";
-    sqlx::query_as(sums).bind(name).fetch_one(pool).await.unwrap()
+    let value = "SELECT n, version FROM tidemark.feed_values() WHERE feed = $1";
+    sqlx::query_as(value).bind(name).fetch_one(pool).await.unwrap()
 }
 
 pub async fn number(pool: &PgPool, query: &str) -> i64 {
@@ -38,7 +38,8 @@ pub async fn catalog(pool: &PgPool) -> Vec<String> {
         UNION ALL SELECT 'type ' || oid::regtype FROM pg_type WHERE oid >= 16384
         UNION ALL SELECT 'schema ' || nspname || coalesce(nspacl::text, '') FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'
         UNION ALL SELECT 'feed ' || name || coalesce(n_as, '') FROM tidemark.feeds
-        UNION ALL SELECT 'slots of ' || feed || ' ' || count(*) FROM tidemark.feed_slots GROUP BY feed
+        UNION ALL SELECT 'base of ' || source FROM tidemark.bases
+        UNION ALL SELECT 'deltas of ' || source FROM tidemark.deltas WHERE source NOT IN (SELECT name FROM tidemark.feeds) GROUP BY source
         UNION ALL SELECT 'own feed ' || feed FROM tidemark.own_feeds
         ORDER BY 1";
     sqlx::query_scalar(ALL).fetch_all(pool).await.unwrap()

@@ -1,0 +1,428 @@
+-- Counting without ever changing a row in place. A writer only inserts; a base says what the deltas before it came to. Slots, which were updated in the
+-- writer's transaction, made SERIALIZABLE writers fail, made many statements in one transaction quadratic, and made all writers slow while an old snapshot
+-- was open (docs/decisions/0016-deltas-and-bases.md).
+--
+-- This migration expands: programs of 0.1 keep working during a rollout, and after a rollback. A later one removes the view `feed_slots` and `arm_feeds`.
+
+-- One row per statement that changed rows. A feed's value is its base and all of its deltas.
+-- Rows live for seconds. The table is vacuumed by their number, not by a share of it, and without pauses; it is nearly always empty when it is analysed,
+-- so that whatever reads it does not rely on the planner's statistics (feed_values).
+CREATE TABLE tidemark.deltas (
+  source text COLLATE "C" NOT NULL,                 -- the name of a feed
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),   -- of the whole transaction, also inside a savepoint
+  seq bigint GENERATED ALWAYS AS IDENTITY,          -- orders a TRUNCATE, which holds its table alone, among the other changes of that table
+  n bigint NOT NULL DEFAULT 0,                      -- rows more or fewer
+  total bigint NOT NULL DEFAULT 0,                  -- rows that were added: never below zero
+  reset boolean NOT NULL DEFAULT false,             -- TRUNCATE: what came before does not count
+  failure text,                                     -- SQLSTATE by which a filter failed: from here on the count is not known
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  traceparent text                                  -- W3C trace context of the change, if its writer had one
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX deltas_source_xid_seq ON tidemark.deltas (source, xid, seq);
+
+-- What the deltas that were folded so far came to. A fold deletes the deltas, appends a base and deletes the one before it in one transaction, so every
+-- snapshot sees one base of each source and exactly the deltas that are not in it. Nothing is updated: under an old snapshot each look-up would walk over
+-- all versions of the row.
+--
+-- `from_xid` and `open_xids` only bound the look-up, so that it does not walk over deltas that are deleted but not vacuumed yet: a delta that is not in
+-- this base has an xid of from_xid or later, or one of open_xids, which are the transactions that were in progress.
+CREATE TABLE tidemark.bases (
+  source text COLLATE "C" NOT NULL,
+  id bigint GENERATED ALWAYS AS IDENTITY,
+  n bigint NOT NULL DEFAULT 0,
+  total bigint NOT NULL DEFAULT 0,
+  version bigint NOT NULL DEFAULT 0,                -- deltas that were folded
+  reset_seq bigint NOT NULL DEFAULT 0,              -- seq of the last TRUNCATE that was folded: earlier deltas do not count
+  from_xid xid8 NOT NULL DEFAULT '0',
+  open_xids xid8[] NOT NULL DEFAULT '{}',
+  failure text,                                     -- of the first failed delta after the last TRUNCATE, as is failed_at
+  failed_at timestamptz,
+  changed_at timestamptz,                           -- of the newest delta, as is traceparent
+  traceparent text,
+  PRIMARY KEY (source, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+-- The deltas that are not in this base, at most so many, the oldest transactions first.
+--
+-- A base whose from_xid is in the future was written by another server: this database was restored from a dump. Then the xids say nothing, and all deltas
+-- are looked at. This function and the next one are inlined into their callers, which fix the search path.
+CREATE FUNCTION tidemark.deltas_after(base tidemark.bases, most bigint)
+RETURNS TABLE (place tid, xid xid8, seq bigint, n bigint, total bigint, reset boolean, failure text, at timestamptz, traceparent text)
+LANGUAGE sql STABLE AS $$
+  SELECT delta.*
+  FROM (SELECT base.from_xid > pg_snapshot_xmax(pg_current_snapshot()) AS restored) AS server
+  CROSS JOIN LATERAL (
+    (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
+      WHERE source = base.source AND xid = ANY (CASE WHEN restored THEN '{}' ELSE base.open_xids END) ORDER BY xid, seq LIMIT most)
+    UNION ALL
+    (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
+      WHERE source = base.source AND xid >= CASE WHEN restored THEN '0' ELSE base.from_xid END ORDER BY xid, seq LIMIT most)
+  ) AS delta
+  LIMIT most
+$$;
+
+-- What a base and the deltas after it come to, at most so many of them. `last_xid` is the greatest xid among them, `pending` their number.
+CREATE FUNCTION tidemark.add_deltas(base tidemark.bases, most bigint)
+RETURNS TABLE (n bigint, total bigint, version bigint, reset_seq bigint, failure text, failed_at timestamptz, changed_at timestamptz, traceparent text,
+  pending bigint, last_xid xid8)
+LANGUAGE sql STABLE AS $$
+  WITH fresh AS MATERIALIZED (SELECT * FROM tidemark.deltas_after(base, most)),
+  last AS (SELECT greatest(base.reset_seq, max(seq) FILTER (WHERE reset)) AS reset_seq FROM fresh),
+  sums AS (
+    SELECT coalesce(sum(n) FILTER (WHERE seq > last.reset_seq), 0)::bigint AS n, coalesce(sum(total), 0)::bigint AS total, count(*) AS pending,
+      min(seq) FILTER (WHERE failure IS NOT NULL AND seq > last.reset_seq) AS failed_seq
+    FROM fresh CROSS JOIN last),
+  newest AS (SELECT at, traceparent FROM fresh ORDER BY seq DESC LIMIT 1),
+  failed AS (SELECT failure, at FROM fresh WHERE seq = (SELECT failed_seq FROM sums))
+  SELECT
+    CASE WHEN last.reset_seq = base.reset_seq THEN base.n ELSE 0 END + sums.n,
+    base.total + sums.total,
+    base.version + sums.pending,
+    last.reset_seq,
+    CASE WHEN last.reset_seq = base.reset_seq AND base.failure IS NOT NULL THEN base.failure ELSE failed.failure END,
+    CASE WHEN last.reset_seq = base.reset_seq AND base.failure IS NOT NULL THEN base.failed_at ELSE failed.at END,
+    CASE WHEN sums.pending = 0 THEN base.changed_at ELSE newest.at END,
+    CASE WHEN sums.pending = 0 THEN base.traceparent ELSE newest.traceparent END,
+    sums.pending,
+    (SELECT xid FROM fresh ORDER BY xid DESC LIMIT 1)
+  FROM last CROSS JOIN sums LEFT JOIN newest ON true LEFT JOIN failed ON true
+$$;
+
+-- The value of every feed that is counted here, in the caller's snapshot. `pending` is the number of deltas that had to be added.
+-- The settings hold for this call: the planner takes the table of deltas for an empty one, and would walk over everything that is not vacuumed yet; and by its
+-- inflated costs it would compile a query that takes 0.1 ms.
+CREATE FUNCTION tidemark.feed_values()
+RETURNS TABLE (feed text, n bigint, total bigint, version bigint, failure text, failed_at timestamptz, changed_at timestamptz, traceparent text, pending bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT base.source, value.n, value.total, value.version, value.failure, value.failed_at, value.changed_at, value.traceparent, value.pending
+  FROM tidemark.feeds
+  CROSS JOIN LATERAL (SELECT * FROM tidemark.bases WHERE source = feeds.name COLLATE "C" ORDER BY id DESC LIMIT 1) AS base
+  CROSS JOIN LATERAL tidemark.add_deltas(base::tidemark.bases, NULL) AS value;
+END $$;
+
+-- Adds what is visible now to the bases, up to `most` deltas of each feed, so that reading stays cheap. Gives the greatest number of deltas of one feed; if it
+-- is `most`, there are more. NULL: another reader is at it.
+--
+-- One at a time, by a lock that only roles with rights on our tables can hold, and that stops neither readers nor writers. It is taken in an earlier statement
+-- than the fold: at READ COMMITTED the fold's snapshot then sees every fold before it.
+CREATE FUNCTION tidemark.fold_feeds(most bigint) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+  base tidemark.bases;
+  folded bigint;
+  greatest_number bigint := 0;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'fold_feeds needs READ COMMITTED: an older snapshot does not see the last fold';
+  END IF;
+  BEGIN
+    LOCK TABLE tidemark.bases IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
+  EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
+  END;
+  FOR base IN
+    SELECT newest.* FROM tidemark.feeds
+    CROSS JOIN LATERAL (SELECT * FROM tidemark.bases WHERE source = feeds.name COLLATE "C" ORDER BY id DESC LIMIT 1) AS newest
+  LOOP
+    -- One statement, so the deltas that are added are those that are deleted. If there are more, the next look-up begins where this one ended.
+    WITH value AS MATERIALIZED (
+      SELECT *, pending < most AS complete, last_xid >= base.from_xid AS passed FROM tidemark.add_deltas(base, most) WHERE pending > 0),
+    deleted AS (DELETE FROM tidemark.deltas WHERE ctid IN (SELECT place FROM tidemark.deltas_after(base, most))),
+    added AS (
+      INSERT INTO tidemark.bases (source, n, total, version, reset_seq, from_xid, open_xids, failure, failed_at, changed_at, traceparent)
+      SELECT base.source, n, total, version, reset_seq,
+        CASE WHEN complete THEN pg_snapshot_xmax(pg_current_snapshot()) WHEN passed THEN last_xid ELSE base.from_xid END,
+        CASE WHEN complete OR passed
+          THEN ARRAY(SELECT xid FROM pg_snapshot_xip(pg_current_snapshot()) AS open (xid) WHERE complete OR xid < last_xid)
+          ELSE base.open_xids END,
+        failure, failed_at, changed_at, traceparent
+      FROM value)
+    SELECT pending INTO folded FROM value;
+    CONTINUE WHEN folded IS NULL;
+    DELETE FROM tidemark.bases WHERE source = base.source AND id = base.id;
+    greatest_number := greatest(greatest_number, folded);
+  END LOOP;
+  RETURN greatest_number;
+END $$;
+
+-- Readers that wait for a notification share 64 advisory locks; a transaction that writes takes one of three exclusively until it ends. If it gets none, a
+-- reader waits, and it notifies. A reader that cannot share all of them knows that a writer is at work, and goes on reading. So a burst of writes costs one
+-- notification: a transaction that notifies holds a lock of the whole server until its commit is on disk. Locks depend on no snapshot, leave nothing behind,
+-- and end with the reader's connection. The first number of the key is `tide` as four bytes.
+--
+-- This function runs in every counted write, as do count_rows and count_change: instead of a SET search_path, which would cost a tenth of the insert throughput,
+-- they name the schema of whatever they use.
+CREATE FUNCTION tidemark.notify_readers() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  own_lock integer := pg_catalog.pg_backend_pid();
+BEGIN
+  IF pg_catalog.pg_try_advisory_xact_lock(1953064037, own_lock OPERATOR(pg_catalog.&) 63)
+    OR pg_catalog.pg_try_advisory_xact_lock(1953064037, (own_lock OPERATOR(pg_catalog.+) 21) OPERATOR(pg_catalog.&) 63)
+    OR pg_catalog.pg_try_advisory_xact_lock(1953064037, (own_lock OPERATOR(pg_catalog.+) 42) OPERATOR(pg_catalog.&) 63)
+  THEN
+    RETURN;
+  END IF;
+  PERFORM pg_catalog.pg_notify('tidemark', '');
+END $$;
+
+-- For a reader, on the connection that listens: asks the next writer to notify. False: a writer is at work, and nothing was asked.
+CREATE FUNCTION tidemark.request_notification() RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  FOR lock IN 0..63 LOOP
+    IF NOT pg_try_advisory_lock_shared(1953064037, lock) THEN
+      FOR held IN 0..lock - 1 LOOP
+        PERFORM pg_advisory_unlock_shared(1953064037, held);
+      END LOOP;
+      RETURN false;
+    END IF;
+  END LOOP;
+  RETURN true;
+END $$;
+
+-- The same connection, when it has requested one and reads again: writers need not notify.
+CREATE FUNCTION tidemark.cancel_notification() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  FOR lock IN 0..63 LOOP
+    PERFORM pg_advisory_unlock_shared(1953064037, lock);
+  END LOOP;
+END $$;
+
+-- A change of a table of the user's. Where transactions can be prepared it does not notify, because a transaction that has notified cannot be; readers then
+-- read often while there are such feeds.
+CREATE OR REPLACE FUNCTION tidemark.count_change(feed_name text, n_change bigint, total_change bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tidemark.deltas (source, n, total, traceparent) VALUES (feed_name, n_change, total_change,
+    nullif(pg_catalog.left(pg_catalog.current_setting('tidemark.traceparent', true), 55), ''));
+  IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+    PERFORM tidemark.notify_readers();
+  END IF;
+END $$;
+
+-- TRUNCATE of a table of the user's.
+CREATE OR REPLACE FUNCTION tidemark.count_reset(feed_name text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tidemark.deltas (source, reset) VALUES (feed_name, true);
+  IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+    PERFORM tidemark.notify_readers();
+  END IF;
+END $$;
+
+-- A change of a table of the user's that could not be counted. Only the SQLSTATE is kept: a message may hold a value of the row.
+CREATE FUNCTION tidemark.count_failure(feed_name text, code text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tidemark.deltas (source, failure) VALUES (feed_name, code);
+  IF pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+    PERFORM tidemark.notify_readers();
+  END IF;
+END $$;
+
+-- Trigger function of our own tables: their rows are a feed's n, its total, or both. The first argument is the feed, the second one says which (default: both);
+-- the transition table is called changed_rows. Once per statement, because a COPY of 100,000 rows is one change.
+CREATE OR REPLACE FUNCTION tidemark.count_rows() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+  number text := coalesce(TG_ARGV[1], 'both');
+  row_count bigint;
+BEGIN
+  IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' THEN
+    INSERT INTO tidemark.deltas (source, reset) VALUES (TG_ARGV[0], true);
+  ELSE
+    SELECT pg_catalog.count(*) INTO row_count FROM changed_rows;
+    IF row_count OPERATOR(pg_catalog.=) 0 THEN
+      RETURN NULL;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+      INSERT INTO tidemark.deltas (source, n, total, traceparent) VALUES (TG_ARGV[0],
+        CASE WHEN number OPERATOR(pg_catalog.=) 'total' THEN 0 ELSE row_count END,
+        CASE WHEN number OPERATOR(pg_catalog.=) 'n' THEN 0 ELSE row_count END,
+        nullif(pg_catalog.left(pg_catalog.current_setting('tidemark.traceparent', true), 55), ''));
+    ELSE
+      INSERT INTO tidemark.deltas (source, n) VALUES (TG_ARGV[0], OPERATOR(pg_catalog.-) row_count);
+    END IF;
+  END IF;
+  PERFORM tidemark.notify_readers();
+  RETURN NULL;
+END $$;
+
+-- What keeps the rows of a table from being counted by its triggers: one word, or NULL.
+CREATE FUNCTION tidemark.table_obstacle(table_id oid) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (SELECT CASE
+    WHEN relation.relkind = 'p' THEN 'partitioned'
+    WHEN relation.relkind <> 'r' THEN 'not_a_table'
+    WHEN space.nspname = 'tidemark' THEN 'ours'
+    WHEN space.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN 'system'
+    WHEN relation.relispartition THEN 'partition'
+    WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation.oid) OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation.oid) THEN 'inheritance'
+    WHEN relation.relpersistence = 't' THEN 'temporary'
+    WHEN relation.relpersistence = 'u' THEN 'unlogged'
+    WHEN EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = relation.oid) THEN 'subscribed'
+  END
+  FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace WHERE relation.oid = table_id);
+END $$;
+
+-- Which table a feed follows when a table is renamed: the one that was counted (`table`), or whichever has its name (`name`).
+ALTER TABLE tidemark.own_feeds ADD COLUMN follow text NOT NULL DEFAULT 'table' CHECK (follow IN ('table', 'name'));
+UPDATE tidemark.own_feeds SET follow = 'name'
+  WHERE owner IS NOT NULL AND EXISTS (
+    SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = relation AND pg_catalog.parse_ident(named) = ARRAY[nspname::text, relname::text]);
+
+-- Feeds of users' tables whose counts are not right any more, and why: one word each. It asks the catalogs alone, so it needs no right on any table.
+CREATE FUNCTION tidemark.feed_problems() RETURNS TABLE (feed text, problem text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT * FROM (
+    SELECT own.feed, coalesce(
+      CASE WHEN own.follow = 'table' AND relation.oid IS NULL OR own.follow = 'name' AND named.oid IS NULL THEN 'gone'
+        WHEN own.follow = 'name' AND named.oid <> own.relation THEN 'swapped' END,
+      tidemark.table_obstacle(own.relation),
+      CASE WHEN own.filter IS NOT NULL
+        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'tidemark'::regnamespace AND proname = 'feed_' || own.feed || '_matches')
+        AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'tidemark'::regnamespace AND relname = 'feed_' || own.feed || '_rows') THEN 'filter_gone' END,
+      CASE WHEN (SELECT count(*) FROM pg_trigger WHERE tgrelid = own.relation AND tgfoid = counter.oid AND tgenabled IN ('O', 'A'))
+        < CASE WHEN own.filter IS NULL THEN 3 ELSE 4 END THEN 'switched_off' END,
+      CASE WHEN NOT (has_schema_privilege(counter.proowner, 'tidemark', 'USAGE') AND has_table_privilege(counter.proowner, 'tidemark.deltas', 'INSERT'))
+        THEN 'denied' END) AS problem
+    FROM tidemark.own_feeds AS own
+    LEFT JOIN pg_class AS relation ON relation.oid = own.relation
+    LEFT JOIN (pg_class AS named JOIN pg_namespace AS space ON space.oid = named.relnamespace)
+      ON space.nspname = (parse_ident(own.named))[1] AND named.relname = (parse_ident(own.named))[2]
+    LEFT JOIN pg_proc AS counter
+      ON counter.pronamespace = 'tidemark'::regnamespace AND counter.proname = 'feed_' || own.feed AND counter.pronargs = 0) AS problems
+  WHERE problem IS NOT NULL;
+END $$;
+
+-- What a reader reads, in one statement: the server, and a row for each feed; one without a name if there is none. The timeline comes from the name of the current
+-- WAL file, because the control file learns of a promotion only at the next checkpoint. Asking for the queue's usage also frees a queue that a dead listener left
+-- full. `unannounced`: there are writers that never notify. `problem` is the reason why the value is not right, known to have been so at `problem_at`, if that is known;
+-- without `check_problems` the catalogs are not asked.
+CREATE FUNCTION tidemark.read_feeds(check_problems boolean)
+RETURNS TABLE (store text, standby boolean, timeline text, queue_usage float8, database_time timestamptz, unannounced boolean,
+  name text, n_as text, total_as text, n bigint, total bigint, version bigint, pending bigint, changed_at timestamptz, traceparent text, problem text, problem_at timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT store.id, pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+    pg_notification_queue_usage(), clock_timestamp(),
+    current_setting('max_prepared_transactions') <> '0' AND EXISTS (SELECT FROM tidemark.own_feeds),
+    feeds.name, feeds.n_as, feeds.total_as, value.n, value.total, value.version, value.pending, value.changed_at, value.traceparent,
+    CASE WHEN value.failure IS NOT NULL THEN 'filter_failed' ELSE problems.problem END, value.failed_at
+  FROM tidemark.store
+  LEFT JOIN (tidemark.feeds JOIN tidemark.feed_values() AS value ON value.feed = feeds.name) ON true
+  LEFT JOIN (SELECT * FROM tidemark.feed_problems() WHERE check_problems) AS problems ON problems.feed = feeds.name
+  ORDER BY feeds.name;
+END $$;
+
+-- Adds a feed, after all versions of feeds that were removed. It notifies always: waiting readers must learn of the new name.
+CREATE OR REPLACE FUNCTION tidemark.create_feed(feed_name text, n_as text, total_as text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO tidemark.feeds (name, n_as, total_as) VALUES (feed_name, n_as, total_as);
+  INSERT INTO tidemark.bases (source, version) SELECT feed_name, removed_version FROM tidemark.store;
+  PERFORM pg_notify('tidemark', '');
+END $$;
+
+-- Removes a feed whose triggers were removed in the same transaction.
+CREATE OR REPLACE FUNCTION tidemark.remove_feed(feed_name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE tidemark.store SET removed_version = greatest(removed_version, (SELECT version + 1 FROM tidemark.feed_values() WHERE feed = feed_name));
+  DELETE FROM tidemark.feeds WHERE name = feed_name;
+  DELETE FROM tidemark.deltas WHERE source = feed_name;
+  DELETE FROM tidemark.bases WHERE source = feed_name;
+  PERFORM pg_notify('tidemark', '');
+END $$;
+
+-- As before. The lock keeps a TRUNCATE from coming between the comparison and the correction.
+CREATE OR REPLACE FUNCTION tidemark.audit_visitors() RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  difference bigint;
+BEGIN
+  LOCK TABLE tidemark.connections IN ROW EXCLUSIVE MODE;
+  SELECT (SELECT count(*) FROM tidemark.connections) - (SELECT n FROM tidemark.feed_values() WHERE feed = 'visitors') INTO difference;
+  IF difference <> 0 THEN
+    INSERT INTO tidemark.deltas (source, n) VALUES ('visitors', difference);
+    PERFORM tidemark.notify_readers();
+  END IF;
+  RETURN difference;
+END $$;
+
+-- For readers of 0.1: nothing is armed any more, so that they read every 200 ms.
+CREATE OR REPLACE FUNCTION tidemark.arm_feeds() RETURNS void LANGUAGE sql AS '';
+
+-- The slots become bases. This needs a moment without open transactions that have counted: it tries for that long only, because writers wait behind it, and
+-- tries again. From here to the end of the migration it takes some milliseconds.
+DO $$
+BEGIN
+  PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
+  FOR attempt IN 1..600 LOOP
+    BEGIN
+      LOCK TABLE tidemark.feed_slots IN ACCESS EXCLUSIVE MODE;
+      EXIT;
+    EXCEPTION WHEN lock_not_available THEN
+      IF attempt = 600 THEN
+        RAISE lock_not_available USING MESSAGE = 'could not lock tidemark.feed_slots within two minutes: a transaction that wrote to a counted table is open',
+          HINT = 'pg_stat_activity shows it; migrate again when it has ended.';
+      END IF;
+      PERFORM pg_catalog.pg_sleep(0.1);
+    END;
+  END LOOP;
+END $$;
+
+INSERT INTO tidemark.bases (source, n, total, version, changed_at, traceparent)
+  SELECT feed, sum(n), sum(total), sum(version), max(at), (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] FROM tidemark.feed_slots GROUP BY feed;
+
+-- Programs of 0.1 read and write the slots under this name. A writer that waits for the lock above finds the view when it goes on, also with a snapshot that does
+-- not see the bases: so there is a row for each feed whatever the snapshot, and what counts of an update is the difference.
+ALTER TABLE tidemark.feed_slots RENAME TO feed_slots_before_0006;
+CREATE VIEW tidemark.feed_slots AS
+  SELECT feeds.name AS feed, 0::smallint AS slot, coalesce(value.n, 0) AS n, coalesce(value.total, 0) AS total, coalesce(value.version, 0) AS version,
+    false AS armed, value.changed_at AS at, value.traceparent, '0'::xid AS xmax
+  FROM tidemark.feeds LEFT JOIN tidemark.feed_values() AS value ON value.feed = feeds.name
+  WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL;
+
+CREATE FUNCTION tidemark.update_slot() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tidemark.deltas (source, n, total, traceparent)
+    VALUES (NEW.feed, NEW.n OPERATOR(pg_catalog.-) OLD.n, NEW.total OPERATOR(pg_catalog.-) OLD.total, NEW.traceparent);
+  PERFORM tidemark.notify_readers();
+  RETURN NEW;
+END $$;
+CREATE TRIGGER update_slot INSTEAD OF UPDATE ON tidemark.feed_slots FOR EACH ROW EXECUTE FUNCTION tidemark.update_slot();
+
+-- A role that could change the slots can count as before, and nobody else can: feeds of users' tables belong to such roles.
+DO $$
+DECLARE
+  held record;
+  holder text;
+BEGIN
+  FOR held IN
+    SELECT grantee, privilege_type FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
+    WHERE oid = 'tidemark.feed_slots_before_0006'::pg_catalog.regclass AND grantee <> relowner AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+  LOOP
+    holder := CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::pg_catalog.regrole::text END;
+    EXECUTE pg_catalog.format('GRANT %s ON tidemark.feed_slots TO %s', held.privilege_type, holder);
+    IF held.privilege_type = 'SELECT' THEN
+      EXECUTE pg_catalog.format('GRANT SELECT ON tidemark.bases, tidemark.deltas TO %s', holder);
+    ELSE
+      EXECUTE pg_catalog.format('GRANT INSERT, DELETE ON tidemark.bases, tidemark.deltas TO %s', holder);
+    END IF;
+  END LOOP;
+END $$;
+DROP TABLE tidemark.feed_slots_before_0006;
