@@ -2,7 +2,7 @@
 
 use kube::Client;
 
-use crate::{backoff::Backoff, connections::Connections, events::Events, metrics::Metrics};
+use crate::{backoff::Backoff, dashboards::Dashboards, events::Events, metrics::Metrics};
 
 /// One for the whole controller.
 pub struct Context {
@@ -12,8 +12,8 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Metrics,
-    /// Open live connections.
-    pub connections: Connections,
+    /// What the dashboards report.
+    pub dashboards: Dashboards,
     /// Failures in a row.
     pub backoff: Backoff,
 }
@@ -22,6 +22,6 @@ impl Context {
     /// With nothing known yet.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         let events = Events::new(client.clone());
-        Self { client, events, metrics, connections: Connections::default(), backoff: Backoff::default() }
+        Self { client, events, metrics, dashboards: Dashboards::default(), backoff: Backoff::default() }
     }
 }

@@ -6,12 +6,14 @@
 pub mod backoff;
 pub mod board;
 pub mod config;
-pub mod connections;
 pub mod contains;
 pub mod context;
 pub mod controller;
 pub mod crds;
+pub mod dashboards;
 pub mod events;
+pub mod exposition;
+pub mod feed_problem;
 #[cfg(test)]
 mod fixtures;
 pub mod hash;

@@ -19,6 +19,9 @@ pub enum Reason {
     MigrationFailed,
     /// A container ends again and again.
     CrashLoop,
+    /// A listed feed is not ok. Before `FeedsFailed`, so that the reason stays the same while the
+    /// list is applied again.
+    FeedProblem,
     /// The Job that brings the list of feeds into the database gave up.
     FeedsFailed,
     /// The spec wants a change that Kubernetes does not allow.
@@ -38,6 +41,7 @@ impl Reason {
             Self::ImageUnavailable => "ImageUnavailable",
             Self::MigrationFailed => "MigrationFailed",
             Self::CrashLoop => "CrashLoop",
+            Self::FeedProblem => "FeedProblem",
             Self::FeedsFailed => "FeedsFailed",
             Self::ImmutableField => "ImmutableField",
             Self::ApplyFailed => "ApplyFailed",

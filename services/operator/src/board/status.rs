@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BoardStatus {
-    /// `Available`: users are served. `Progressing`: a change is under way. `Degraded`: something is wrong; the message says what and where. `FeedsApplied`: the database has the list of feeds.
+    /// `Available`: users are served. `Progressing`: a change is under way. `Degraded`: something is wrong; the message says what and where. `FeedsApplied`: the database has the list of feeds, and each of them is ok.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The generation of the spec that this status speaks of.

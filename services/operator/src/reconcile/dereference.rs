@@ -1,11 +1,14 @@
 //! The first step: fetches everything that a reconcile looks at. Holds a client.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         core::v1::{PersistentVolumeClaim, Pod, Secret},
         storage::v1::StorageClass,
     },
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -16,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::resources::{Live, Resources};
 use crate::{
     board::Board,
+    feed_problem::FeedProblem,
     names::{CLAIM, INSTANCE, PART_OF, POSTGRES, PRODUCT, URL_KEY, managed},
 };
 
@@ -30,6 +34,8 @@ pub struct Error {
 /// What there is, at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
+    /// When that was.
+    pub at: Timestamp,
     /// The Board that was in the namespace before this one, if there is one.
     pub older: Option<String>,
     /// The children.
@@ -42,8 +48,11 @@ pub struct Seen {
     pub claim: Option<PersistentVolumeClaim>,
     /// A StorageClass that a waiting claim names and that does not exist.
     pub missing_class: Option<String>,
-    /// Open live connections, if somebody answered.
+    /// Open live connections; `None` if no dashboard answered.
     pub connections: Option<i64>,
+    /// The feeds that are not ok, also those that are not on the Board's list; `None` if no
+    /// dashboard answered.
+    pub feed_problems: Option<BTreeSet<FeedProblem>>,
 }
 
 /// What matters about the database's Secret. Its content stays where it is.
@@ -63,9 +72,10 @@ pub enum SecretSeen {
 /// # Errors
 /// When the API server does not answer, or the operator may not read.
 pub async fn dereference(client: &Client, board: &Board, namespace: &str) -> Result<Seen, Error> {
+    let at = Timestamp::now();
     let older = older(client, board, namespace).await?;
     if older.is_some() {
-        return Ok(Seen { older, ..Seen::default() });
+        return Ok(Seen { at, older, ..Seen::default() });
     }
     let instance = format!("{INSTANCE}={}", board.name_any());
     let children = format!("{},{instance}", managed());
@@ -114,7 +124,8 @@ pub async fn dereference(client: &Client, board: &Board, namespace: &str) -> Res
         ingresses,
         ..Resources::default()
     };
-    Ok(Seen { older: None, children, pods, secret, claim, missing_class, connections: None })
+    // [`crate::dashboards`] adds what the dashboards report.
+    Ok(Seen { at, children, pods, secret, claim, missing_class, ..Seen::default() })
 }
 
 /// The oldest Board of the namespace, if it is not this one. Only metadata is read: a Board that cannot be decoded lives there all the same.

@@ -21,10 +21,12 @@ use tokio::time::Instant;
 use crate::{
     board::{Board, BoardStatus},
     context::Context,
+    dashboards::Report,
     metrics::Outcome,
 };
 
-/// What nobody tells us is looked at so often: connections, a Secret or StorageClass that was missing, an older Board that has gone.
+/// Requeue interval for state that is not watched: connections and feed problems, a Secret or
+/// StorageClass that was missing, an older Board that has gone.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// A new password: 40 characters of 32 make 200 bits.
@@ -76,7 +78,7 @@ pub async fn reconcile(board: Arc<DeserializeGuard<Board>>, context: Arc<Context
 }
 
 async fn reconcile_board(board: &Board, context: &Context) -> Result<Outcome, Error> {
-    let Context { client, events, connections, .. } = context;
+    let Context { client, events, dashboards, .. } = context;
     let namespace = board.namespace().unwrap_or_default();
     // A Board that is being deleted takes its children along; whatever is made now would only be in the way.
     if board.metadata.deletion_timestamp.is_some() {
@@ -84,7 +86,8 @@ async fn reconcile_board(board: &Board, context: &Context) -> Result<Outcome, Er
     }
     // dereference
     let mut seen = dereference::dereference(client, board, &namespace).await?;
-    seen.connections = connections.of(board, &seen.pods).await;
+    Report { connections: seen.connections, feed_problems: seen.feed_problems } =
+        dashboards.report(board, &seen.pods).await;
     // validate (no client required)
     let valid = match validate::validate(board, &seen) {
         Ok(valid) => valid,

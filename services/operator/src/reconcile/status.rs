@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     board::{Board, BoardStatus},
+    feed_problem,
     names::{APP, CLAIM, DASHBOARD, FEEDS, METRIC_GENERATOR, MIGRATE, POSTGRES, selector},
     problem::{Problem, Reason},
 };
@@ -25,7 +26,8 @@ pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
 /// The condition that tells whether something is wrong.
 pub const DEGRADED: &str = "Degraded";
-/// The condition that tells whether the database has the Board's list of feeds.
+/// The condition that tells whether the database has the Board's list of feeds, and each of them is
+/// ok.
 pub const FEEDS_APPLIED: &str = "FeedsApplied";
 /// The reason of [`PROGRESSING`] while the migration runs.
 pub const MIGRATING: &str = "Migrating";
@@ -52,6 +54,7 @@ pub fn status(
     // A Board that shares its namespace has no children; what is seen there is another's.
     let old = board.status.clone().unwrap_or_default();
     problems.extend(found(resources, seen, &problems));
+    problems.extend(feed_problems(board, &old, seen, &problems));
     problems.sort();
     problems.dedup();
     let says = [
@@ -137,11 +140,9 @@ fn progressing(resources: &Resources<Applied>, problems: &[Problem]) -> Says {
     if !rolling.is_empty() {
         return says(true, "RollingOut", format!("rolling out {}", rolling.join(", ")));
     }
-    let feeds = feeds_applied(resources, problems);
-    if feeds.holds || feeds.reason == Reason::FeedsFailed.as_str() {
-        says(false, "Settled", "no change is under way".to_owned())
-    } else {
-        says(true, feeds.reason, feeds.message)
+    match applying_feeds(resources) {
+        Some((reason, message)) => says(true, reason, message),
+        None => says(false, "Settled", "no change is under way".to_owned()),
     }
 }
 
@@ -156,19 +157,31 @@ fn feeds_applied(resources: &Resources<Applied>, problems: &[Problem]) -> Says {
     if let Some(reason) = stopped(problems) {
         return says(false, reason.as_str(), NOTHING_DONE.to_owned());
     }
+    let of = |reason| {
+        let messages = problems.iter().filter(|problem| problem.reason == reason);
+        messages.map(|problem| problem.message.as_str()).collect::<Vec<_>>()
+    };
+    // A problem lasts while a Job applies the list again.
+    if let problems @ [_, ..] = &of(Reason::FeedProblem)[..] {
+        return says(false, Reason::FeedProblem.as_str(), problems.join("; "));
+    }
+    if let Some((reason, message)) = applying_feeds(resources) {
+        return says(false, reason, message);
+    }
+    match &of(Reason::FeedsFailed)[..] {
+        [] => says(true, "Applied", "the database has the feeds of the list".to_owned()),
+        problems => says(false, Reason::FeedsFailed.as_str(), problems.join("; ")),
+    }
+}
+
+/// Reason and message while the list of feeds is being applied, or waits for that.
+fn applying_feeds(resources: &Resources<Applied>) -> Option<(&'static str, String)> {
     let Some(job) = job_of(&resources.jobs, FEEDS) else {
         let message = "the list of feeds waits for the migration, or until an earlier list is no longer being applied";
-        return says(false, "FeedsWait", message.to_owned());
+        return Some(("FeedsWait", message.to_owned()));
     };
-    let name = job.name_any();
-    if completed(job) {
-        says(true, "Applied", "the database has the feeds of the list".to_owned())
-    } else if failed(job).is_some() {
-        let failed = problems.iter().find(|problem| problem.reason == Reason::FeedsFailed);
-        says(false, Reason::FeedsFailed.as_str(), failed.map_or_else(String::new, |failed| failed.message.clone()))
-    } else {
-        says(false, "ApplyingFeeds", format!("the Job {name} brings the list of feeds into the database"))
-    }
+    let runs = !completed(job) && failed(job).is_none();
+    runs.then(|| ("ApplyingFeeds", format!("the Job {} brings the list of feeds into the database", job.name_any())))
 }
 
 fn degraded(problems: &[Problem]) -> Says {
@@ -203,6 +216,23 @@ fn found(resources: &Resources<Applied>, seen: &Seen, known: &[Problem]) -> Vec<
         problems.push(Problem::new(Reason::FeedsFailed, message));
     }
     problems
+}
+
+/// The listed feeds that are not ok. While no dashboard answers, those of the last status: a
+/// problem ends when a dashboard reports its end.
+fn feed_problems(board: &Board, old: &BoardStatus, seen: &Seen, known: &[Problem]) -> Vec<Problem> {
+    let problem = |message| Problem::new(Reason::FeedProblem, message);
+    let feeds = &board.spec.feeds;
+    if let Some(problems) = &seen.feed_problems {
+        return feed_problem::listed(problems, feeds).map(|found| problem(found.to_string())).collect();
+    }
+    let before = old.conditions.iter().find(|old| old.type_ == FEEDS_APPLIED);
+    let before = before.filter(|old| old.reason == Reason::FeedProblem.as_str());
+    before
+        .filter(|_| !feeds.is_empty() && stopped(known).is_none())
+        .map(|old| problem(old.message.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// The name of the Job of this kind of work, and why it gave up, if it did.

@@ -9,6 +9,7 @@ use k8s_openapi::{
         },
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::Timestamp,
 };
 use kube::ResourceExt;
 
@@ -88,7 +89,8 @@ pub fn feeds(valid: &Valid) -> Job {
     once(valid, FEEDS, metadata, spec)
 }
 
-/// Whether an earlier list is still being applied. It could come to its end after this one, and win.
+/// Whether an earlier list, or an earlier run of this one, is still being applied. It could come to
+/// its end after this one, and win.
 pub fn earlier_feeds(feeds: &Job, seen: &Seen) -> bool {
     let own = feeds.metadata.name.as_deref();
     let other = |name: Option<&str>| is_of(name, FEEDS) && name != own;
@@ -117,6 +119,12 @@ pub fn completed(job: &Job) -> bool {
 /// Why a Job gave up, if it did.
 pub fn failed(job: &Job) -> Option<String> {
     condition(job, "Failed").map(|condition| condition.message.clone().unwrap_or_default())
+}
+
+/// When a Job completed or gave up; none while it runs.
+pub fn ended_at(job: &Job) -> Option<Timestamp> {
+    let end = condition(job, "Complete").or_else(|| condition(job, "Failed"))?;
+    end.last_transition_time.as_ref().map(|time| time.0)
 }
 
 fn condition<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {

@@ -3,6 +3,7 @@
 mod budget;
 mod config_map;
 mod deployment;
+mod feed_runs;
 mod ingress;
 mod job;
 mod meta;
@@ -15,7 +16,8 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 
 pub use job::{completed, failed, of as job_of};
 
@@ -46,12 +48,9 @@ pub fn build(valid: &Valid, seen: &Seen, password: &str) -> Plan {
     let mut problems = valid.problems.clone();
     let config = config_map::config_map(valid);
     let config_hash = hash(&config.data);
-    let there = |job: &Job| named(&seen.children.jobs, job.metadata.name.as_deref().unwrap_or_default());
-    let (migrate, feeds) = (job::migrate(valid), job::feeds(valid));
-    let migrated = there(&migrate).is_some_and(completed);
-    // Feeds need the schema. A Job that is there already goes on, and stays as the mark that it is done.
-    let begin = migrated && !job::earlier_feeds(&feeds, seen);
-    let feeds = (begin || there(&feeds).is_some()).then_some(feeds);
+    let migrate = job::migrate(valid);
+    let migrated = named(&seen.children.jobs, &migrate.name_any()).is_some_and(completed);
+    let feeds = feed_runs::wanted(valid, seen, migrated);
 
     let wanted = [
         deployment::app(valid, &config_hash),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     board::Board,
     context::Context,
+    dashboards::Dashboards,
     metrics::Metrics,
     reconcile::{Error, reconcile},
 };
@@ -37,6 +38,11 @@ pub struct Cluster {
 impl Cluster {
     /// With one Board.
     pub fn with(board: &Board) -> Self {
+        Self::with_dashboards(board, Dashboards::default())
+    }
+
+    /// With one Board, whose dashboards are read through `dashboards`.
+    pub fn with_dashboards(board: &Board, dashboards: Dashboards) -> Self {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let state = Arc::<Mutex<State>>::default();
         let answering = Arc::clone(&state);
@@ -51,7 +57,8 @@ impl Cluster {
             }
         });
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let cluster = Self { state, context: Arc::new(Context::new(Client::new(service, "default"), metrics)) };
+        let context = Context { dashboards, ..Context::new(Client::new(service, "default"), metrics) };
+        let cluster = Self { state, context: Arc::new(context) };
         cluster.put(&board_path(board), serde_json::to_value(board).unwrap());
         cluster
     }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conditions;
+mod feeds;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,11 @@ fn work(cluster: &Cluster) {
 
 /// A Board that is installed.
 async fn installed(spec: Value) -> Cluster {
-    let cluster = Cluster::with(&harbor(spec));
+    install(Cluster::with(&harbor(spec))).await
+}
+
+/// Installs the Board of this cluster.
+async fn install(cluster: Cluster) -> Cluster {
     for _ in 0..3 {
         cluster.reconcile(HARBOR).await.0.unwrap();
         work(&cluster);

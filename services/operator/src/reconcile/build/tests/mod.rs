@@ -1,7 +1,7 @@
 mod feeds;
 mod generator;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use serde_json::{Value, json, to_value};
 
 use super::*;
