@@ -1,4 +1,5 @@
-//! A list of feeds: told while it cannot be applied, applied when it can, and gone without a trace.
+//! A list of feeds: told while it cannot be applied, applied when it can, applied again after
+//! another table was swapped in, and gone without a trace.
 
 use std::time::Duration;
 
@@ -14,9 +15,27 @@ const GIVEN_UP: Duration = Duration::from_secs(180);
 /// How long a list may take to be applied.
 const APPLIED: Duration = Duration::from_secs(60);
 
+/// How long until the condition names a feed that is not ok: the dashboards' poll, and up to a
+/// minute between two reports that the operator reads.
+const REPORTED: Duration = Duration::from_secs(90);
+
+/// How long until it is fixed. The list is applied again a minute after the Job before, at the
+/// operator's next interval; the operator sees the end one interval after that.
+const FIXED: Duration = Duration::from_secs(180);
+
 /// The feed, and its table.
 const NAME: &str = "berths";
 const TABLE: &str = "public.berths";
+
+/// How tools rebuild a table: a new one is created beside it and renamed over it.
+const SWAP: &str = "
+    CREATE TABLE public.berths__tmp (id int);
+    INSERT INTO public.berths__tmp VALUES (1), (2), (3), (4), (5);
+    BEGIN;
+    ALTER TABLE public.berths RENAME TO berths__old;
+    ALTER TABLE public.berths__tmp RENAME TO berths;
+    COMMIT;
+    DROP TABLE public.berths__old;";
 
 /// Runs it on the good Board, which is as before afterwards.
 ///
@@ -26,7 +45,7 @@ pub async fn run(kubectl: &Kubectl) -> Result<String> {
     let outcome = all(kubectl).await;
     list(kubectl, &json!([])).await?;
     let removed = applied(kubectl).await;
-    kubectl.sql(&format!("DROP TABLE IF EXISTS {TABLE}")).await?;
+    kubectl.sql(&format!("DROP TABLE IF EXISTS {TABLE}, {TABLE}__tmp, {TABLE}__old")).await?;
     let told = outcome?;
     removed?;
     let left = kubectl.sql(&format!("SELECT count(*) FROM tidemark.feeds WHERE name = '{NAME}'")).await?;
@@ -48,9 +67,33 @@ async fn all(kubectl: &Kubectl) -> Result<String> {
     // As the message says.
     kubectl.run("delete jobs --selector=app.kubernetes.io/name=feeds").await?;
     applied(kubectl).await?;
-    let count = kubectl.sql(&format!("SELECT sum(n) FROM tidemark.feed_slots WHERE feed = '{NAME}'")).await?;
-    ensure!(count.trim() == "3", "the feed counts {}", count.trim());
-    Ok(told)
+    counts(kubectl, 3).await?;
+    let (reported, fixed) = swap(kubectl).await?;
+    Ok(format!(
+        "{told}; a swapped table was reported after {} s, fixed {} s later",
+        reported.as_secs(),
+        fixed.as_secs()
+    ))
+}
+
+/// Swaps in another table. Gives how long it took until the condition said so, and from then until
+/// the feed counted that table.
+async fn swap(kubectl: &Kubectl) -> Result<(Duration, Duration)> {
+    kubectl.sql(SWAP).await?;
+    let reported = kubectl.until("board tidemark", REPORTED, |board| feeds(board, "False", "FeedProblem")).await?;
+    let board = kubectl.get("board tidemark").await?;
+    let message = condition(&board, "FeedsApplied").map(|condition| condition["message"].to_string());
+    let message = message.unwrap_or_default();
+    ensure!(message.contains(NAME) && message.contains("swapped"), "{message}");
+    let fixed = kubectl.until("board tidemark", FIXED, |board| feeds(board, "True", "Applied")).await?;
+    counts(kubectl, 5).await?;
+    Ok((reported, fixed))
+}
+
+async fn counts(kubectl: &Kubectl, rows: u32) -> Result<()> {
+    let count = kubectl.sql(&format!("SELECT n FROM tidemark.feed_values() WHERE feed = '{NAME}'")).await?;
+    ensure!(count.trim() == rows.to_string(), "the feed counts {}, not {rows}", count.trim());
+    Ok(())
 }
 
 async fn list(kubectl: &Kubectl, feeds: &Value) -> Result<()> {
