@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    DatabaseUrl, ReaderMetrics,
+    DatabaseError, DatabaseUrl, ReaderMetrics,
     connection::{self, CONNECT_TIMEOUT, ConnectError},
 };
 
@@ -97,25 +97,25 @@ pub(crate) struct Ear {
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
     #[error("failed to listen")]
-    Listen(#[source] sqlx::Error),
+    Listen(#[source] DatabaseError),
     #[error("failed to listen within {CONNECT_TIMEOUT:?}")]
     ListenTimedOut,
     #[error("failed to ring the bell of the self-test")]
     Connect(#[source] ConnectError),
     #[error("failed to ring the bell of the self-test")]
-    Ring(#[source] sqlx::Error),
+    Ring(#[source] DatabaseError),
     #[error("failed to ring the bell of the self-test within {SELF_TEST_TIMEOUT:?}")]
     RingTimedOut,
     #[error("the server closed the connection")]
     Closed,
     #[error("failed to receive")]
-    Receive(#[source] sqlx::Error),
+    Receive(#[source] DatabaseError),
     #[error("the connection did not answer a probe within {PROBE_TIMEOUT:?}")]
     ProbeTimedOut,
     #[error("a change was found that no bell had announced")]
     MissedBell,
     #[error("failed to request a notification")]
-    Request(#[source] sqlx::Error),
+    Request(#[source] DatabaseError),
 }
 
 impl Ear {
@@ -189,7 +189,7 @@ impl Ear {
             Ok(listener)
         };
         let listener = timeout(CONNECT_TIMEOUT, listen).await.map_err(|_| ListenError::ListenTimedOut)?;
-        let mut listener = listener.map_err(ListenError::Listen)?;
+        let mut listener = listener.map_err(|error: sqlx::Error| ListenError::Listen(error.into()))?;
 
         timeout(SELF_TEST_TIMEOUT, self.ring(&test_channel)).await.map_err(|_| ListenError::RingTimedOut)??;
         match timeout(SELF_TEST_TIMEOUT, self.hear(&mut listener, &test_channel)).await {
@@ -208,12 +208,16 @@ impl Ear {
         let notify = sqlx::raw_sql(AssertSqlSafe(format!("SELECT pg_notify('{channel}', '')")));
         let rung = notify.execute(&mut connection).await;
         connection::close(Some(connection)).await;
-        rung.map(|_| ()).map_err(ListenError::Ring)
+        rung.map(|_| ()).map_err(|error| ListenError::Ring(error.into()))
     }
 
     async fn hear(&self, listener: &mut PgListener, channel: &str) -> Result<(), ListenError> {
         loop {
-            let notification = listener.try_recv().await.map_err(ListenError::Receive)?.ok_or(ListenError::Closed)?;
+            let notification = listener
+                .try_recv()
+                .await
+                .map_err(|error| ListenError::Receive(error.into()))?
+                .ok_or(ListenError::Closed)?;
             if notification.channel() == channel {
                 return Ok(());
             }
@@ -249,13 +253,13 @@ impl Ear {
                     }
                 }
                 Ok(Ok(None)) => return ListenError::Closed,
-                Ok(Err(error)) => return ListenError::Receive(error),
+                Ok(Err(error)) => return ListenError::Receive(error.into()),
                 Err(_silence) => {
                     // A Sync of the protocol and its answer: no query, no transaction.
                     let probe = async { listener.acquire().await?.ping().await };
                     match timeout(PROBE_TIMEOUT, probe).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => return ListenError::Receive(error),
+                        Ok(Err(error)) => return ListenError::Receive(error.into()),
                         Err(_) => return ListenError::ProbeTimedOut,
                     }
                 }
@@ -289,5 +293,8 @@ async fn obey(listener: &mut PgListener, command: Command, requested: &mut bool)
         }
         Ok(())
     };
-    timeout(PROBE_TIMEOUT, work).await.map_err(|_| ListenError::ProbeTimedOut)?.map_err(ListenError::Request)
+    timeout(PROBE_TIMEOUT, work)
+        .await
+        .map_err(|_| ListenError::ProbeTimedOut)?
+        .map_err(|error: sqlx::Error| ListenError::Request(error.into()))
 }

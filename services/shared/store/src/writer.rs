@@ -12,7 +12,7 @@ use tracing::{Instrument, Span, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::{
-    DatabaseUrl, Text, WriterMetrics,
+    DatabaseError, DatabaseUrl, Text, WriterMetrics,
     batch::{self, Stored},
     connection::{self, ConnectError},
 };
@@ -156,7 +156,7 @@ enum BatchError {
     #[error("failed to store a batch within {BATCH_TIMEOUT:?}")]
     TimedOut,
     #[error("failed to store a batch")]
-    Statement(#[source] sqlx::Error),
+    Statement(#[source] DatabaseError),
 }
 
 struct Owner {
@@ -234,7 +234,9 @@ impl Owner {
             return Ok(answers);
         }
         let mut connection = connection::connect(&self.database, &self.name).await.map_err(BatchError::Connect)?;
-        let answers = batch::store(&mut connection, texts, traceparent).await.map_err(BatchError::Statement)?;
+        let answers = batch::store(&mut connection, texts, traceparent)
+            .await
+            .map_err(|error| BatchError::Statement(error.into()))?;
         self.connection = Some(connection);
         Ok(answers)
     }

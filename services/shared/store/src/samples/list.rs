@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 
 use super::{Sample, SamplesConfig, order::natural, statements};
-use crate::{SampleMetrics, connection};
+use crate::{DatabaseError, SampleMetrics, connection};
 
 /// A list is read in some milliseconds, so few connections serve many requests.
 const MAX_CONNECTIONS: u32 = 2;
@@ -23,7 +23,7 @@ pub enum SamplesError {
     TimedOut,
     /// The database could not be reached, or failed.
     #[error("failed to read samples")]
-    Query(#[source] sqlx::Error),
+    Query(#[source] DatabaseError),
 }
 
 /// Reads lists of samples; clones share the connections.
@@ -52,7 +52,9 @@ impl Samples {
         }
         self.metrics.reads("list").inc();
         let list = timeout(LIST_TIMEOUT, statements::newest(&self.pool, server, limit)).await;
-        let list = list.map_err(|_| SamplesError::TimedOut).and_then(|list| list.map_err(SamplesError::Query));
+        let list = list
+            .map_err(|_| SamplesError::TimedOut)
+            .and_then(|list| list.map_err(|error| SamplesError::Query(error.into())));
         let mut list = list.inspect_err(|_| self.metrics.read_failures.inc())?;
         list.sort_by(|one, other| other.second.cmp(&one.second).then_with(|| natural(&one.server, &other.server)));
         Ok(list)

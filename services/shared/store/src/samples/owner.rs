@@ -16,7 +16,7 @@ use super::{
     statements::{self, Rolled},
 };
 use crate::{
-    SampleMetrics,
+    DatabaseError, SampleMetrics,
     connection::{self, ExchangeError, data_error, is_lost, is_undefined},
 };
 
@@ -134,6 +134,7 @@ impl Owner {
                 }
                 // Somebody holds the table. What is needed at once, storing makes.
                 Err(error) => {
+                    let error = DatabaseError::from(error);
                     warn!(error = &error as &dyn std::error::Error, "partitions cannot be made or dropped now");
                 }
             }
