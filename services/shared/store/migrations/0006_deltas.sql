@@ -14,7 +14,7 @@ CREATE TABLE tidemark.deltas (
   n bigint NOT NULL DEFAULT 0,                      -- rows more or fewer
   total bigint NOT NULL DEFAULT 0,                  -- rows that were added: never below zero
   reset boolean NOT NULL DEFAULT false,             -- TRUNCATE: what came before does not count
-  failure text,                                     -- SQLSTATE by which a filter failed: from here on the count is not known
+  failure text,                                     -- why the count is not known from here on: the SQLSTATE by which a filter failed, or a word of feed_problems
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   traceparent text                                  -- W3C trace context of the change, if its writer had one
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0,
@@ -306,6 +306,16 @@ BEGIN
   WHERE problem IS NOT NULL;
 END $$;
 
+-- Keeps the problems that readers have seen: while a trigger is disabled, or a table is a partition, changes are missed, and the count is not right when that ends. What is
+-- said of a table that is gone needs no memory: a feed of another one is another feed.
+CREATE FUNCTION tidemark.keep_problems() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+  INSERT INTO tidemark.deltas (source, failure)
+    SELECT feed, problem FROM tidemark.feed_problems() JOIN tidemark.feed_values() USING (feed)
+    WHERE failure IS NULL AND problem NOT IN ('gone', 'swapped');
+END $$;
+
 -- What a reader reads, in one statement: the server, and a row for each feed; one without a name if there is none. The timeline comes from the name of the current
 -- WAL file, because the control file learns of a promotion only at the next checkpoint. Asking for the queue's usage also frees a queue that a dead listener left
 -- full. `unannounced`: there are writers that never notify. `problem` is the reason why the value is not right, known to have been so at `problem_at`, if that is known;
@@ -320,8 +330,10 @@ BEGIN
   SELECT store.id, pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
     pg_notification_queue_usage(), clock_timestamp(),
     current_setting('max_prepared_transactions') <> '0' AND EXISTS (SELECT FROM tidemark.own_feeds),
-    feeds.name, feeds.n_as, feeds.total_as, value.n, value.total, value.version, value.pending, value.changed_at, value.traceparent,
-    CASE WHEN value.failure IS NOT NULL THEN 'filter_failed' ELSE problems.problem END, value.failed_at
+    feeds.name, feeds.n_as, feeds.total_as, value.n, value.total, value.version, value.pending, value.changed_at,
+    -- In a database without an encoding a writer may have left bytes here that a reader cannot take.
+    CASE WHEN value.traceparent ~ '^[0-9a-f-]{55}$' THEN value.traceparent END,
+    coalesce(problems.problem, CASE WHEN value.failure ~ '^[0-9A-Z]{5}$' THEN 'filter_failed' ELSE value.failure END), value.failed_at
   FROM tidemark.store
   LEFT JOIN (tidemark.feeds JOIN tidemark.feed_values() AS value ON value.feed = feeds.name) ON true
   LEFT JOIN (SELECT * FROM tidemark.feed_problems() WHERE check_problems) AS problems ON problems.feed = feeds.name

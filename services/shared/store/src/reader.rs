@@ -291,6 +291,10 @@ impl Owner {
         let read = reading::read(&mut connection, path, check_problems);
         let mut reading = timeout(READ_TIMEOUT, read).await.map_err(|_| QueryError::TimedOut)??;
         timer.observe_duration();
+        if check_problems && reading.has_new_problem() {
+            let kept = timeout(READ_TIMEOUT, reading::keep_problems(&mut connection)).await;
+            kept.map_err(|_| QueryError::TimedOut)??;
+        }
         self.connection = Some(connection);
         self.complete(&mut reading, check_problems);
         Ok(reading)
@@ -308,7 +312,8 @@ impl Owner {
         let earlier = self.view.borrow().reading.clone();
         for feed in &mut reading.feeds {
             let before = self.problems.get(&feed.name).copied();
-            if !checked && feed.problem.is_none() {
+            if !checked && before.is_some() {
+                // Of two problems the check names the first one.
                 feed.problem = before;
             }
             if feed.problem != before {

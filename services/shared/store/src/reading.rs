@@ -118,6 +118,15 @@ impl Reading {
         self.at.checked_sub(ago)
     }
 
+    /// Whether a feed has a problem that the database does not keep yet.
+    pub(crate) fn has_new_problem(&self) -> bool {
+        let is_new = |feed: &FeedValue| match feed.problem {
+            None | Some(FeedProblem::Gone | FeedProblem::Swapped) => false,
+            Some(_) => feed.problem_at.is_none(),
+        };
+        self.feeds.iter().any(is_new)
+    }
+
     /// Whether anything is different from an earlier reading.
     pub(crate) fn moved_since(&self, earlier: &Self) -> bool {
         let is_same = |(feed, before): (&FeedValue, &FeedValue)| {
@@ -226,6 +235,12 @@ fn feed(row: Row, known_at: Instant) -> Option<FeedValue> {
         problem_at: row.problem_at,
         known_at,
     })
+}
+
+/// Keeps the problems of feeds in the database, so that a count that missed changes is not taken for right when the problem ends.
+pub(crate) async fn keep_problems(connection: &mut PgConnection) -> Result<(), QueryError> {
+    sqlx::raw_sql(one_transaction!("SELECT tidemark.keep_problems()")).execute(connection).await?;
+    Ok(())
 }
 
 /// Deltas that one fold takes of each feed: some 0.2 s of work.

@@ -14,7 +14,7 @@ use store::{Doorbell, Intervals, Path, Reader, ReaderConfig, Unavailable};
 use test_support::wait_until;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -90,9 +90,18 @@ async fn a_commit_that_was_in_flight_while_the_reader_asked_for_a_notification_i
     for round in 1..=3 {
         stage.asleep(&reader).await;
         // The first rings. The second is open when the reader asks, and will not ring; so the reader is refused, and reads on.
-        session.execute("INSERT INTO tidemark.texts (body) VALUES ('rings')").await.unwrap();
+        let mut holder = stage.pool.begin().await.unwrap();
+        let other = holder.execute("SELECT pg_advisory_xact_lock(1953064037, pg_backend_pid() & 63)");
+        let ring = async {
+            common::a_backend_waits(&stage.pool).await;
+            session.execute("INSERT INTO tidemark.texts (body) VALUES ('rings')").await.unwrap();
+        };
+        // As if another writer were at work from the moment on when the reader takes its request back.
+        let (other, ()) = timeout(LONG, async { tokio::join!(other, ring) }).await.unwrap();
+        other.unwrap();
         session.execute("BEGIN").await.unwrap();
         session.execute("INSERT INTO tidemark.texts (body) VALUES ('does not ring')").await.unwrap();
+        holder.rollback().await.unwrap();
         count_is(&reader, 2 * round - 1).await;
         let refused = stage.metric("tidemark_notification_requests_total", "refused");
         wait_until(LONG, "the reader is refused", async || {
