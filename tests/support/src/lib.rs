@@ -1,6 +1,8 @@
-//! Parts that only tests use: a TCP proxy that can be cut or frozen, services as processes, and a way to wait for a condition.
+//! Parts that only tests use: a TCP proxy that can be cut or frozen, a PgBouncer, services as processes, and a way to wait for a
+//! condition.
 #![expect(clippy::panic, reason = "a test fails by panicking, and these parts run only in tests")]
 
+mod pgbouncer;
 mod program;
 mod proxy;
 
@@ -8,6 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use program::{Answer, Program, command, get};
 pub use proxy::Proxy;
 
