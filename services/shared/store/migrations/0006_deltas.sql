@@ -2,7 +2,8 @@
 -- writer's transaction, made SERIALIZABLE writers fail, made many statements in one transaction quadratic, and made all writers slow while an old snapshot
 -- was open (docs/decisions/0016-deltas-and-bases.md).
 --
--- This migration expands: programs of 0.1 keep working during a rollout, and after a rollback. A later one removes the view `feed_slots` and `arm_feeds`.
+-- This migration expands: programs of 0.1 keep working during a rollout, and after a rollback. A later one removes the view `feed_slots`, the table
+-- `feed_slots_before_0006` and `arm_feeds`.
 
 -- One row per statement that changed rows. A feed's value is its base and all of its deltas.
 -- Rows live for seconds. The table is vacuumed by their number, not by a share of it, and without pauses; it is nearly always empty when it is analysed,
@@ -272,13 +273,6 @@ BEGIN
   FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace WHERE relation.oid = table_id);
 END $$;
 
--- Which table a feed follows when a table is renamed: the one that was counted (`table`), or whichever has its name (`name`).
-ALTER TABLE tidemark.own_feeds ADD COLUMN follow text NOT NULL DEFAULT 'table' CHECK (follow IN ('table', 'name'));
-UPDATE tidemark.own_feeds SET follow = 'name'
-  WHERE owner IS NOT NULL AND EXISTS (
-    SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE pg_class.oid = relation AND pg_catalog.parse_ident(named) = ARRAY[nspname::text, relname::text]);
-
 -- Feeds of users' tables whose counts are not right any more, and why: one word each. It asks the catalogs alone, so it needs no right on any table.
 CREATE FUNCTION tidemark.feed_problems() RETURNS TABLE (feed text, problem text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -385,7 +379,7 @@ BEGIN
   PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
   FOR attempt IN 1..600 LOOP
     BEGIN
-      LOCK TABLE tidemark.feed_slots IN ACCESS EXCLUSIVE MODE;
+      LOCK TABLE tidemark.own_feeds, tidemark.feed_slots IN ACCESS EXCLUSIVE MODE;
       EXIT;
     EXCEPTION WHEN lock_not_available THEN
       IF attempt = 600 THEN
@@ -400,19 +394,47 @@ END $$;
 INSERT INTO tidemark.bases (source, n, total, version, changed_at, traceparent)
   SELECT feed, sum(n), sum(total), sum(version), max(at), (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] FROM tidemark.feed_slots GROUP BY feed;
 
--- Programs of 0.1 read and write the slots under this name. A writer that waits for the lock above finds the view when it goes on, also with a snapshot that does
--- not see the bases: so there is a row for each feed whatever the snapshot, and what counts of an update is the difference.
+-- Which table a feed follows when a table is renamed: the one that was counted (`table`), or whichever has its name (`name`).
+ALTER TABLE tidemark.own_feeds ADD COLUMN follow text NOT NULL DEFAULT 'table' CHECK (follow IN ('table', 'name'));
+UPDATE tidemark.own_feeds SET follow = 'name'
+  WHERE owner IS NOT NULL AND EXISTS (
+    SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = relation AND pg_catalog.parse_ident(named) = ARRAY[nspname::text, relname::text]);
+
+-- Programs of 0.1 read and write the slots under this name. A statement that waits for the lock above
+-- continues with the view. Its snapshot may be older than the bases; the values are then those of the
+-- old table. An update counts the difference between the new and the old value.
+--
+-- MATERIALIZED keeps the row lock of count_change of 0.1 from reaching the rows of `feeds`: writers that
+-- continue at the same time would skip each other's row (SKIP LOCKED) and count nothing.
 ALTER TABLE tidemark.feed_slots RENAME TO feed_slots_before_0006;
 CREATE VIEW tidemark.feed_slots AS
-  SELECT feeds.name AS feed, 0::smallint AS slot, coalesce(value.n, 0) AS n, coalesce(value.total, 0) AS total, coalesce(value.version, 0) AS version,
-    false AS armed, value.changed_at AS at, value.traceparent, '0'::xid AS xmax
-  FROM tidemark.feeds LEFT JOIN tidemark.feed_values() AS value ON value.feed = feeds.name
-  WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL;
+  WITH slots AS MATERIALIZED (
+    SELECT feeds.name AS feed, 0::smallint AS slot, coalesce(value.n, before.n, 0) AS n, coalesce(value.total, before.total, 0) AS total,
+      coalesce(value.version, before.version, 0) AS version, false AS armed, coalesce(value.changed_at, before.at) AS at,
+      coalesce(value.traceparent, before.traceparent) AS traceparent, '0'::xid AS xmax
+    FROM tidemark.feeds
+    LEFT JOIN tidemark.feed_values() AS value ON value.feed = feeds.name
+    LEFT JOIN LATERAL (
+      SELECT sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, max(at) AS at,
+        (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] AS traceparent
+      FROM tidemark.feed_slots_before_0006 WHERE feed = feeds.name AND value.feed IS NULL) AS before ON true
+    WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL)
+  SELECT * FROM slots;
 
+-- count_reset of 0.1 sets n to 0. A difference would be wrong: its snapshot may be older than the changes
+-- that it resets.
 CREATE FUNCTION tidemark.update_slot() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  context text;
 BEGIN
-  INSERT INTO tidemark.deltas (source, n, total, traceparent)
-    VALUES (NEW.feed, NEW.n OPERATOR(pg_catalog.-) OLD.n, NEW.total OPERATOR(pg_catalog.-) OLD.total, NEW.traceparent);
+  GET DIAGNOSTICS context = PG_CONTEXT;
+  IF pg_catalog.strpos(context, 'count_reset(text)') OPERATOR(pg_catalog.>) 0 THEN
+    INSERT INTO tidemark.deltas (source, reset) VALUES (NEW.feed, true);
+  ELSE
+    INSERT INTO tidemark.deltas (source, n, total, traceparent)
+      VALUES (NEW.feed, NEW.n OPERATOR(pg_catalog.-) OLD.n, NEW.total OPERATOR(pg_catalog.-) OLD.total, NEW.traceparent);
+  END IF;
   PERFORM tidemark.notify_readers();
   RETURN NEW;
 END $$;
@@ -437,4 +459,7 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
-DROP TABLE tidemark.feed_slots_before_0006;
+
+-- Wakes readers of 0.1. They find that nothing is armed, and poll from then on; without this, a reader that
+-- waits for a notification would miss the first change.
+SELECT pg_catalog.pg_notify('tidemark', '');
