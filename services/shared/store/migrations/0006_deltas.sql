@@ -21,6 +21,7 @@ CREATE TABLE tidemark.deltas (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0,
   autovacuum_vacuum_insert_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deltas_source_xid_seq ON tidemark.deltas (source, xid, seq);
+CREATE INDEX deltas_resets ON tidemark.deltas (source, seq) WHERE reset;
 
 -- What the deltas that were folded so far came to. A fold deletes the deltas, appends a base and deletes the one before it in one transaction, so every
 -- snapshot sees one base of each source and exactly the deltas that are not in it. Nothing is updated: under an old snapshot each look-up would walk over
@@ -69,7 +70,10 @@ RETURNS TABLE (n bigint, total bigint, version bigint, reset_seq bigint, failure
   pending bigint, last_xid xid8)
 LANGUAGE sql STABLE AS $$
   WITH fresh AS MATERIALIZED (SELECT * FROM tidemark.deltas_after(base, most)),
-  last AS (SELECT greatest(base.reset_seq, max(seq) FILTER (WHERE reset)) AS reset_seq FROM fresh),
+  -- A fold that leaves deltas behind needs to know of a TRUNCATE among those: what it adds may have come after it.
+  last AS (
+    SELECT greatest(base.reset_seq, CASE WHEN most IS NULL THEN (SELECT max(seq) FROM fresh WHERE reset)
+      ELSE (SELECT max(seq) FROM tidemark.deltas WHERE source = base.source AND reset) END) AS reset_seq),
   sums AS (
     SELECT coalesce(sum(n) FILTER (WHERE seq > last.reset_seq), 0)::bigint AS n, coalesce(sum(total), 0)::bigint AS total, count(*) AS pending,
       min(seq) FILTER (WHERE failure IS NOT NULL AND seq > last.reset_seq) AS failed_seq
@@ -83,8 +87,8 @@ LANGUAGE sql STABLE AS $$
     last.reset_seq,
     CASE WHEN last.reset_seq = base.reset_seq AND base.failure IS NOT NULL THEN base.failure ELSE failed.failure END,
     CASE WHEN last.reset_seq = base.reset_seq AND base.failure IS NOT NULL THEN base.failed_at ELSE failed.at END,
-    CASE WHEN sums.pending = 0 THEN base.changed_at ELSE newest.at END,
-    CASE WHEN sums.pending = 0 THEN base.traceparent ELSE newest.traceparent END,
+    greatest(base.changed_at, newest.at),
+    CASE WHEN base.changed_at > newest.at OR newest.at IS NULL THEN base.traceparent ELSE newest.traceparent END,
     sums.pending,
     (SELECT xid FROM fresh ORDER BY xid DESC LIMIT 1)
   FROM last CROSS JOIN sums LEFT JOIN newest ON true LEFT JOIN failed ON true
