@@ -1,6 +1,7 @@
 //! What users write about tables of their own.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A table of the user's own whose rows are counted live.
@@ -27,4 +28,17 @@ pub struct Feed {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "where")]
     #[schemars(length(min = 1, max = 1000))]
     pub filter: Option<String>,
+    /// Default: `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
+}
+
+/// What the feed follows when tables are renamed: `name` (the default) means whichever table has this name, so that one that is rebuilt and renamed over the old one counts; `table` means the table that was counted first.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Follow {
+    /// The name.
+    Name,
+    /// The table.
+    Table,
 }
