@@ -9,13 +9,13 @@ use common::{
     LONG, Replica,
     follower::{Follower, Ledger, Order},
     save, settings,
-    standby::{Pair, Server},
+    standby::Pair,
 };
 use protocol::{client::Status, client::Values};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use test_support::{Proxy, wait_until};
+use test_support::{Proxy, Server, wait_until};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
