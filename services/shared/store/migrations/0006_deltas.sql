@@ -426,12 +426,16 @@ CREATE VIEW tidemark.feed_slots AS
     WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL)
   SELECT * FROM slots;
 
--- count_reset of 0.1 sets n to 0. A difference would be wrong: its snapshot may be older than the changes
--- that it resets.
-CREATE FUNCTION tidemark.update_slot() RETURNS trigger LANGUAGE plpgsql AS $$
+-- create_feed of 0.1 inserts slots. count_reset of 0.1 sets n to 0: a difference would be wrong, because its
+-- snapshot may be older than the changes that it resets.
+CREATE FUNCTION tidemark.write_slot() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   context text;
 BEGIN
+  IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+    INSERT INTO tidemark.bases (source, version) SELECT NEW.feed, NEW.version WHERE NEW.slot OPERATOR(pg_catalog.=) 0;
+    RETURN NEW;
+  END IF;
   GET DIAGNOSTICS context = PG_CONTEXT;
   IF pg_catalog.strpos(context, 'count_reset(text)') OPERATOR(pg_catalog.>) 0 THEN
     INSERT INTO tidemark.deltas (source, reset) VALUES (NEW.feed, true);
@@ -442,7 +446,7 @@ BEGIN
   PERFORM tidemark.notify_readers();
   RETURN NEW;
 END $$;
-CREATE TRIGGER update_slot INSTEAD OF UPDATE ON tidemark.feed_slots FOR EACH ROW EXECUTE FUNCTION tidemark.update_slot();
+CREATE TRIGGER write_slot INSTEAD OF INSERT OR UPDATE ON tidemark.feed_slots FOR EACH ROW EXECUTE FUNCTION tidemark.write_slot();
 
 -- A role that could change the slots can count as before, and nobody else can: feeds of users' tables belong to such roles.
 DO $$
