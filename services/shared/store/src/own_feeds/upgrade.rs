@@ -1,7 +1,9 @@
-//! Filters of version 0.1 become functions of a row, as those of today are.
+//! Trigger functions of version 0.1 become those of today.
 //!
-//! They were code in the text of the trigger function, over columns by their place: a rename of anything else that they name made every write to the table fail. The
-//! condition is taken from that text, so that it means exactly what it meant before; nothing is counted, and nobody waits.
+//! Two things made writes to the table fail: the account of the feed lost its rights, and something that the filter names
+//! was renamed. The filter was code in the text of the trigger function, over columns by their place; it becomes a
+//! function of a row. The condition is taken from that text, so it means exactly what it meant before. Nothing is counted
+//! again, and no lock of the table is needed.
 
 use sqlx::{Connection, FromRow, PgConnection};
 use tracing::{info, warn};
@@ -9,7 +11,7 @@ use tracing::{info, warn};
 use super::statements;
 use crate::DatabaseError;
 
-/// A feed whose filter is still of the old form.
+/// A feed whose trigger function has the form of version 0.1.
 #[derive(Debug, FromRow)]
 struct Old {
     name: String,
@@ -19,23 +21,36 @@ struct Old {
     account: String,
     /// Whether this account may act as that one.
     may: bool,
+    filtered: bool,
     /// The text of the trigger function.
     source: String,
     /// The table's columns in their order, quoted where SQL needs it.
     columns: Vec<String>,
 }
 
+/// One feed, or all of them.
 const OLD: &str = "
 SELECT own.feed AS name, quote_ident(space.nspname) || '.' || quote_ident(relation.relname) AS table, quote_ident(rolname) AS account,
-  pg_has_role(rolname, 'MEMBER') AS may, counter.prosrc AS source,
+  pg_has_role(rolname, 'MEMBER') AS may, own.filter IS NOT NULL AS filtered, counter.prosrc AS source,
   ARRAY(SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS columns
 FROM tidemark.own_feeds AS own
 JOIN pg_class AS relation ON relation.oid = own.relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace
-JOIN pg_proc AS counter ON counter.pronamespace = 'tidemark'::regnamespace AND counter.proname = 'feed_' || own.feed
+JOIN pg_proc AS counter ON counter.pronamespace = 'tidemark'::regnamespace AND counter.proname = 'feed_' || own.feed AND counter.pronargs = 0
 JOIN pg_roles ON pg_roles.oid = counter.proowner
-WHERE own.filter IS NOT NULL
-  AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'tidemark'::regnamespace AND proname = 'feed_' || own.feed || '_matches')
+WHERE counter.prosrc NOT LIKE '%tidemark.deltas%' AND ($1::text IS NULL OR own.feed = $1)
 ORDER BY own.feed";
+
+/// Serialises programs that start together.
+const LOCK: &str = "SELECT FROM tidemark.own_feeds WHERE feed = $1 FOR NO KEY UPDATE";
+
+/// What became of a feed.
+enum Outcome {
+    Upgraded,
+    /// Another program was faster, or the feed was removed.
+    NothingToDo,
+    /// This account may not replace the function, or the function is not as version 0.1 made it.
+    NotPossible,
+}
 
 /// Converts what this account may convert. A feed that cannot be converted counts as before, and is named in the log.
 ///
@@ -43,38 +58,59 @@ ORDER BY own.feed";
 /// If the list cannot be read.
 pub(crate) async fn upgrade_filters(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     let mut transaction = connection.begin_with(statements::BEGIN).await?;
-    let old: Vec<Old> = sqlx::query_as(OLD).persistent(false).fetch_all(&mut *transaction).await?;
+    let old = read(&mut transaction, None).await?;
     transaction.commit().await?;
-    for feed in old {
-        let name = feed.name.clone();
-        match upgrade(connection, &feed).await {
-            Ok(true) => info!(feed = name, "the filter of this feed is a function now, which follows renames"),
-            Ok(false) => warn!(
+    for Old { name, account, .. } in old {
+        match upgrade(connection, &name).await {
+            Ok(Outcome::Upgraded) => {
+                info!(feed = name, "the trigger function of this feed is upgraded from version 0.1");
+            }
+            Ok(Outcome::NothingToDo) => {}
+            Ok(Outcome::NotPossible) => warn!(
                 feed = name,
-                account = feed.account,
-                "the filter of this feed has the form of version 0.1, and this account may not change it: remove the feed and add it again"
+                account,
+                "the trigger function of this feed has the form of version 0.1, and this account cannot replace it: \
+                 remove the feed and add it again"
             ),
             Err(error) => warn!(
                 error = &DatabaseError::from(error) as &dyn std::error::Error,
                 feed = name,
-                "the filter of this feed keeps the form of version 0.1: remove the feed and add it again"
+                "the trigger function of this feed keeps the form of version 0.1: remove the feed and add it again"
             ),
         }
     }
     Ok(())
 }
 
-/// False: this account may not, or the function is not as version 0.1 made it.
-async fn upgrade(connection: &mut PgConnection, old: &Old) -> Result<bool, sqlx::Error> {
-    let Some(body) = old.may.then(|| body(&old.source, &old.columns)).flatten() else { return Ok(false) };
+async fn read(connection: &mut PgConnection, name: Option<&str>) -> Result<Vec<Old>, sqlx::Error> {
+    sqlx::query_as(OLD).bind(name).persistent(false).fetch_all(connection).await
+}
+
+async fn upgrade(connection: &mut PgConnection, name: &str) -> Result<Outcome, sqlx::Error> {
     let mut transaction = connection.begin_with(statements::BEGIN).await?;
+    let outcome = replace(&mut transaction, name).await?;
+    match outcome {
+        Outcome::Upgraded => transaction.commit().await?,
+        Outcome::NothingToDo | Outcome::NotPossible => transaction.rollback().await?,
+    }
+    Ok(outcome)
+}
+
+async fn replace(connection: &mut PgConnection, name: &str) -> Result<Outcome, sqlx::Error> {
+    sqlx::query(LOCK).bind(name).persistent(false).execute(&mut *connection).await?;
+    let Some(old) = read(connection, Some(name)).await?.pop() else { return Ok(Outcome::NothingToDo) };
+    if !old.may {
+        return Ok(Outcome::NotPossible);
+    }
     // What is made belongs to the account of the feed, and needs no more than its rights.
-    statements::one(&mut transaction, format!("SET LOCAL ROLE {}", old.account)).await?;
-    statements::fix_search_path(&mut transaction).await?;
-    statements::create_filter(&mut transaction, &old.name, &old.table, &body).await?;
-    statements::create_function(&mut transaction, &old.name, true).await?;
-    transaction.commit().await?;
-    Ok(true)
+    statements::one(connection, format!("SET LOCAL ROLE {}", old.account)).await?;
+    statements::fix_search_path(connection).await?;
+    if old.filtered {
+        let Some(body) = body(&old.source, &old.columns) else { return Ok(Outcome::NotPossible) };
+        statements::create_filter(connection, name, &old.table, &body).await?;
+    }
+    statements::create_function(connection, name, old.filtered).await?;
+    Ok(Outcome::Upgraded)
 }
 
 /// The body of the function from the text of the trigger function: `SELECT count(*) INTO change FROM new_rows AS changed (tidemark_1, …) WHERE CONDITION;`. The condition
