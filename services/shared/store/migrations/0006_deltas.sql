@@ -277,6 +277,27 @@ BEGIN
   FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace WHERE relation.oid = table_id);
 END $$;
 
+-- A fingerprint of what a filter (a function) relies on and can be replaced without Postgres asking: the functions that it calls, also by operators, and the
+-- expressions of generated columns. A function whose body is a string does not say what it calls in turn. Renaming what is in these texts changes the
+-- fingerprint too.
+CREATE FUNCTION tidemark.filter_fingerprint(filter oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE used (id) AS (
+    SELECT filter
+    UNION
+    SELECT coalesce(oprcode::oid, refobjid) FROM used
+    JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = id AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+    LEFT JOIN pg_operator ON refclassid = 'pg_operator'::regclass AND pg_operator.oid = refobjid),
+  definitions (text) AS (
+    SELECT concat_ws(' ', coalesce(pg_get_function_sqlbody(oid), prosrc), probin, proconfig) FROM used JOIN pg_proc ON oid = id WHERE id <> filter
+    UNION ALL
+    SELECT pg_get_expr(adbin, adrelid) FROM pg_depend
+    JOIN pg_attribute ON refclassid = 'pg_class'::regclass AND attrelid = refobjid AND attnum = refobjsubid AND attgenerated <> ''
+    JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE classid = 'pg_proc'::regclass AND objid = filter)
+  SELECT encode(sha256(convert_to(coalesce(string_agg(text, ' ' ORDER BY text COLLATE "C"), ''), getdatabaseencoding())), 'hex') FROM definitions
+$$;
+
 -- Feeds of users' tables whose counts are not right any more, and why: one word each. It asks the catalogs alone, so it needs no right on any table.
 CREATE FUNCTION tidemark.feed_problems() RETURNS TABLE (feed text, problem text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -288,19 +309,22 @@ BEGIN
       CASE WHEN own.follow = 'table' AND relation.oid IS NULL OR own.follow = 'name' AND named.oid IS NULL THEN 'gone'
         WHEN own.follow = 'name' AND named.oid <> own.relation THEN 'swapped' END,
       tidemark.table_obstacle(own.relation),
-      CASE WHEN own.filter IS NOT NULL
-        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'tidemark'::regnamespace AND proname = 'feed_' || own.feed || '_matches')
-        AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'tidemark'::regnamespace AND relname = 'feed_' || own.feed || '_rows') THEN 'filter_gone' END,
+      CASE WHEN own.filter IS NOT NULL AND matching.oid IS NULL
+          AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'tidemark'::regnamespace AND relname = 'feed_' || own.feed || '_rows')
+        OR obj_description(matching.oid, 'pg_proc') <> tidemark.filter_fingerprint(matching.oid) THEN 'filter_gone' END,
       CASE WHEN (SELECT count(*) FROM pg_trigger WHERE tgrelid = own.relation AND tgfoid = counter.oid AND tgenabled IN ('O', 'A'))
         < CASE WHEN own.filter IS NULL THEN 3 ELSE 4 END THEN 'switched_off' END,
-      CASE WHEN NOT (has_schema_privilege(counter.proowner, 'tidemark', 'USAGE') AND has_table_privilege(counter.proowner, 'tidemark.deltas', 'INSERT'))
+      CASE WHEN NOT (has_schema_privilege(counter.proowner, 'tidemark', 'USAGE') AND has_table_privilege(counter.proowner, 'tidemark.deltas', 'INSERT')
+          AND has_function_privilege(counter.proowner, 'tidemark.count_change(text, bigint, bigint)', 'EXECUTE'))
         THEN 'denied' END) AS problem
     FROM tidemark.own_feeds AS own
     LEFT JOIN pg_class AS relation ON relation.oid = own.relation
     LEFT JOIN (pg_class AS named JOIN pg_namespace AS space ON space.oid = named.relnamespace)
       ON space.nspname = (parse_ident(own.named))[1] AND named.relname = (parse_ident(own.named))[2]
     LEFT JOIN pg_proc AS counter
-      ON counter.pronamespace = 'tidemark'::regnamespace AND counter.proname = 'feed_' || own.feed AND counter.pronargs = 0) AS problems
+      ON counter.pronamespace = 'tidemark'::regnamespace AND counter.proname = 'feed_' || own.feed AND counter.pronargs = 0
+    LEFT JOIN pg_proc AS matching
+      ON matching.pronamespace = 'tidemark'::regnamespace AND matching.proname = 'feed_' || own.feed || '_matches') AS problems
   WHERE problem IS NOT NULL;
 END $$;
 

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
-use super::{Added, Obstacle, OwnFeed, OwnFeedError, error::Similar, filter, statements};
+use super::{Added, Obstacle, OwnFeed, OwnFeedError, error::Similar, filter, statements, triggers};
 use crate::{
     DatabaseUrl,
     connection::{self, sqlstate},
@@ -57,19 +57,18 @@ pub(super) async fn add(
         None => None,
     };
     if let Some(condition) = &condition {
-        let create = statements::create_filter(connection, name, on, &condition.body()).await;
+        let create = triggers::create_filter(connection, name, on, &condition.body()).await;
         create.map_err(|error| OwnFeedError::of_filter_function(error, name))?;
     }
     let install = async {
-        statements::create_function(connection, name, condition.is_some()).await?;
-        statements::install(connection, name, &table, condition.is_some()).await
+        triggers::create_function(connection, name, condition.is_some()).await?;
+        triggers::install(connection, name, &table, condition.is_some()).await
     };
     install.await.map_err(failed("create the triggers"))?;
     // Once more under the lock: until then it could become another table.
     countable(connection, on).await?;
     let rows = statements::count(connection, name, on, condition.as_ref()).await.map_err(|error| match condition {
-        // It fails on a row that is there.
-        Some(_) => OwnFeedError::of_filter(error),
+        Some(_) => OwnFeedError::of_first_count(error),
         None => OwnFeedError::of_feed(error, name, on, "count the rows"),
     })?;
     if rows.counted != rows.meant {
@@ -105,7 +104,11 @@ async fn countable(connection: &mut PgConnection, name: &str) -> Result<statemen
     })?;
     let Some(table) = table else {
         let similar = statements::similar_table(connection, name).await;
-        let similar = similar.map_err(|error| OwnFeedError::of(error, "look for the table"))?;
+        let similar = similar.map_err(|error| match sqlstate(&error).as_deref() {
+            // Postgres 18 finds no table where earlier versions find that it is no name.
+            Some("22023") => OwnFeedError::TableName(name.to_owned()),
+            _ => OwnFeedError::of(error, "look for the table"),
+        })?;
         return Err(OwnFeedError::UnknownTable { name: name.to_owned(), similar: Similar(similar) });
     };
     match table.obstacle.as_deref().and_then(Obstacle::parse) {

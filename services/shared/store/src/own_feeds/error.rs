@@ -123,20 +123,40 @@ impl OwnFeedError {
 
     /// The same, of a statement that holds the user's filter.
     pub(super) fn of_filter(error: sqlx::Error) -> Self {
+        Self::of_text(error, "names without a schema are looked up in the search_path of this account")
+    }
+
+    /// The same, when the filter is called as triggers call it: it fails on a row of the table, or a function that it calls
+    /// does not find what its own text names.
+    pub(super) fn of_first_count(error: sqlx::Error) -> Self {
+        Self::of_text(
+            error,
+            "triggers have the search_path pg_catalog: give the function that the filter calls a search_path of its own, \
+             ALTER FUNCTION … SET search_path",
+        )
+    }
+
+    /// The same, with what to do about a name that was not found.
+    fn of_text(error: sqlx::Error, not_found: &str) -> Self {
         // A statement that could not be sent, or is not answered, says nothing of the filter.
         let said = sqlstate(&error).filter(|code| !matches!(&code[..2], "53" | "55" | "57" | "58"));
-        match said.as_deref() {
-            Some("42501") | None => Self::of(error, "try the filter"),
-            // "functions in index predicate must be marked IMMUTABLE"
-            Some("42P17") => Self::Filter(
-                "it calls a function whose result may change while the row does not (now(), random() …), so the count would drift".into(),
-            ),
-            // Postgres judges it as the predicate of an index. What follows a line break is our own text.
-            Some(_) => {
-                let said = error.as_database_error().map_or("", |error| error.message()).lines().next().unwrap_or_default();
-                let words = [("index predicates", "a filter"), ("index predicate", "a filter"), ("index creation", "a filter")];
-                Self::Filter(words.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours)))
-            }
+        let Some(code) = said.filter(|code| code != "42501") else { return Self::of(error, "try the filter") };
+        // "functions in index predicate must be marked IMMUTABLE"
+        if code == "42P17" {
+            return Self::Filter(
+                "it calls a function, or a cast, whose result may change while the row does not: by now(), random() or a \
+                 setting such as TimeZone. The count would drift"
+                    .into(),
+            );
+        }
+        // Postgres judges it as the predicate of an index. What follows a line break is our own text.
+        let said = error.as_database_error().map_or("", |error| error.message()).lines().next().unwrap_or_default();
+        let words = [("index predicates", "a filter"), ("index predicate", "a filter"), ("index creation", "a filter")];
+        let said = words.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours));
+        // A function, operator, type, table or schema.
+        match code.as_str() {
+            "42883" | "42704" | "42P01" | "3F000" => Self::Filter(format!("{said} ({not_found})")),
+            _ => Self::Filter(said),
         }
     }
 }
@@ -148,7 +168,7 @@ pub struct Similar(pub(super) Option<String>);
 impl fmt::Display for Similar {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Some(table) => write!(formatter, ", but there is {table}: names with capital letters need the quotes"),
+            Some(table) => write!(formatter, ", but there is {table}: a name without quotes is read in small letters"),
             None => Ok(()),
         }
     }

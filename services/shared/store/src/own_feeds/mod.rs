@@ -9,6 +9,7 @@ mod filter;
 mod problem;
 mod statements;
 mod sync;
+mod triggers;
 mod upgrade;
 
 use std::str::FromStr;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
+pub(super) use super::triggers::{create_filter, create_function};
 use super::{Follow, InstalledFeed, OwnFeed, filter::Condition, problem::ProblemWord};
 
 /// Whoever wants to write to a table queues behind us while we wait for it. So long may nobody wait; a transaction that is open for longer is somebody's
@@ -66,11 +67,12 @@ pub(super) async fn table(connection: &mut PgConnection, name: &str) -> Result<O
     .await
 }
 
-/// A table whose name differs from this one in capital letters alone, as SQL names it.
+/// A table whose name differs from this one in capital letters alone, as SQL names it. A name that is none is refused.
 pub(super) async fn similar_table(connection: &mut PgConnection, name: &str) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-         WHERE relkind IN ('r', 'p') AND lower(nspname || '.' || relname) = lower(replace($1, '\"', '')) ORDER BY 1 LIMIT 1",
+         WHERE relkind IN ('r', 'p') AND ARRAY[lower(nspname), lower(relname)] = (SELECT array_agg(lower(part)) FROM unnest(parse_ident($1)) AS part)
+         ORDER BY 1 LIMIT 1",
     )
     .bind(name)
     .persistent(false)
@@ -78,11 +80,13 @@ pub(super) async fn similar_table(connection: &mut PgConnection, name: &str) -> 
     .await
 }
 
-/// Whether a limit of temporary files is set, for the server or for anybody.
+/// Whether a limit of temporary files is set, for the server or for anybody in this database.
 pub(super) async fn limits_temporary_files(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'temp_file_limit' AND (setting <> '-1' OR reset_val <> '-1'))
-           OR EXISTS (SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setting LIKE 'temp_file_limit=%' AND setting <> 'temp_file_limit=-1')",
+           OR EXISTS (SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting
+             WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+               AND setting LIKE 'temp_file_limit=%' AND setting <> 'temp_file_limit=-1')",
     )
     .persistent(false)
     .fetch_one(connection)
@@ -139,114 +143,6 @@ pub(super) async fn recorded(
     .await
 }
 
-/// The function of the table's row that says whether a row counts. It has to see the names that the user's text sees.
-pub(super) async fn create_filter(
-    connection: &mut PgConnection,
-    name: &str,
-    table: &str,
-    body: &str,
-) -> Result<(), sqlx::Error> {
-    let create = format!(
-        r#"CREATE FUNCTION tidemark."feed_{name}_matches"(tidemark_row {table}) RETURNS SETOF boolean LANGUAGE sql IMMUTABLE {body}"#
-    );
-    one(connection, create).await?;
-    one(connection, format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}_matches" FROM PUBLIC"#)).await
-}
-
-/// The function that the triggers call. It counts statements, not rows: a COPY of 100,000 rows is one change.
-///
-/// It belongs to who adds the feed and has that account's rights, whoever writes. Others may not call it: on a table of theirs it would count for this feed. No write
-/// fails because of it: an error of the filter becomes part of the feed's state, and an account that has lost its rights counts nothing, which readers see too.
-pub(super) async fn create_function(
-    connection: &mut PgConnection,
-    name: &str,
-    filtered: bool,
-) -> Result<(), sqlx::Error> {
-    // With the asterisk it is the row, also where a column has the same name.
-    let matching = if filtered {
-        format!(r#" AS changed CROSS JOIN LATERAL tidemark."feed_{name}_matches"(changed.*)"#)
-    } else {
-        String::new()
-    };
-    let count = format!(
-        "CASE TG_OP
-      WHEN 'INSERT' THEN
-        SELECT count(*) INTO change FROM new_rows{matching};
-      WHEN 'DELETE' THEN
-        SELECT -count(*) INTO change FROM old_rows{matching};
-      WHEN 'UPDATE' THEN
-        SELECT (SELECT count(*) FROM new_rows{matching}) - (SELECT count(*) FROM old_rows{matching}) INTO change;
-    END CASE;"
-    );
-    // A block that catches errors costs a subtransaction, but one that writes nothing has no number of its own.
-    let caught = if filtered {
-        format!(
-            "BEGIN\n    {count}\n  EXCEPTION WHEN OTHERS THEN\n    PERFORM tidemark.count_failure('{name}', SQLSTATE);\n    RETURN NULL;\n  END;"
-        )
-    } else {
-        count
-    };
-    let create = format!(
-        r#"CREATE OR REPLACE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  change bigint;
-BEGIN
-  IF NOT has_schema_privilege('tidemark', 'USAGE') THEN
-    RETURN NULL;
-  ELSIF NOT has_table_privilege('tidemark.deltas', 'INSERT') THEN
-    RETURN NULL;
-  ELSIF TG_OP = 'TRUNCATE' THEN
-    PERFORM tidemark.count_reset('{name}');
-    RETURN NULL;
-  END IF;
-  {caught}
-  IF change <> 0 THEN
-    PERFORM tidemark.count_change('{name}', change, 0);
-  END IF;
-  RETURN NULL;
-END $$"#
-    );
-    one(connection, create).await?;
-    one(connection, format!(r#"REVOKE ALL ON FUNCTION tidemark."feed_{name}"() FROM PUBLIC"#)).await
-}
-
-/// Creates the triggers. From here on nobody else changes the table until the end of the transaction, and all who did have ended.
-pub(super) async fn install(
-    connection: &mut PgConnection,
-    name: &str,
-    table: &Table,
-    filtered: bool,
-) -> Result<(), sqlx::Error> {
-    create_trigger(connection, name, table, "TRUNCATE", "truncated", "").await?;
-    if filtered {
-        // Without a filter an UPDATE changes no count.
-        let both = "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows";
-        create_trigger(connection, name, table, "UPDATE", "updated", both).await?;
-    }
-    create_trigger(connection, name, table, "INSERT", "inserted", "REFERENCING NEW TABLE AS new_rows").await?;
-    create_trigger(connection, name, table, "DELETE", "deleted", "REFERENCING OLD TABLE AS old_rows").await
-}
-
-async fn create_trigger(
-    connection: &mut PgConnection,
-    name: &str,
-    table: &Table,
-    event: &str,
-    end: &str,
-    rows: &str,
-) -> Result<(), sqlx::Error> {
-    let on = &table.name;
-    let create = format!(
-        r#"CREATE TRIGGER "feed_{name}_{end}" AFTER {event} ON {on} {rows} FOR EACH STATEMENT EXECUTE FUNCTION tidemark."feed_{name}"()"#
-    );
-    one(connection, create).await?;
-    // Also in sessions that replay changes, or the count would be wrong after a restore.
-    if table.owned {
-        one(connection, format!(r#"ALTER TABLE {on} ENABLE ALWAYS TRIGGER "feed_{name}_{end}""#)).await?;
-    }
-    Ok(())
-}
-
 /// The rows that are there.
 #[derive(Debug, Clone, Copy, FromRow)]
 pub(super) struct Rows {
@@ -256,22 +152,32 @@ pub(super) struct Rows {
     pub meant: i64,
 }
 
-/// Counts what is there. The statement's snapshot is newer than the lock that [`install`] took: it has all that was committed.
+/// Counts what is there. The statement's snapshot is newer than the lock that `install` took: it has all that was committed.
+///
+/// The user's text is read with the names that the user sees, and all is counted with those that triggers see: a function whose text relies on others fails here.
 pub(super) async fn count(
     connection: &mut PgConnection,
     name: &str,
     table: &str,
     condition: Option<&Condition>,
 ) -> Result<Rows, sqlx::Error> {
-    let query = match condition {
-        None => format!("SELECT count(*) AS counted, count(*) AS meant FROM ONLY {table}"),
-        Some(condition) => format!(
-            r#"SELECT count(tidemark_matches.holds) AS counted, count(*) FILTER (WHERE {}
-) AS meant FROM ONLY {table} AS tidemark_rows LEFT JOIN LATERAL tidemark."feed_{name}_matches"(tidemark_rows.*) AS tidemark_matches (holds) ON true"#,
-            condition.text()
-        ),
+    let Some(condition) = condition else {
+        let query = format!("SELECT count(*) AS counted, count(*) AS meant FROM ONLY {table}");
+        return sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_one(connection).await;
     };
-    sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_one(connection).await
+    let view = format!(r#"tidemark."feed_{name}_counted""#);
+    let create = format!(
+        r#"CREATE VIEW {view} AS SELECT count(tidemark_matches.tidemark_holds) AS counted, count(*) FILTER (WHERE {}
+) AS meant FROM ONLY {table} AS tidemark_rows
+LEFT JOIN LATERAL tidemark."feed_{name}_matches"(tidemark_rows.*) AS tidemark_matches (tidemark_holds) ON true"#,
+        condition.text()
+    );
+    one(connection, create).await?;
+    fix_search_path(connection).await?;
+    let query = format!("SELECT counted, meant FROM {view}");
+    let rows = sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_one(&mut *connection).await?;
+    one(connection, format!("DROP VIEW {view}")).await?;
+    Ok(rows)
 }
 
 /// Makes these rows the feed's first value.
