@@ -386,6 +386,8 @@ BEGIN
   DELETE FROM tidemark.feeds WHERE name = feed_name;
   DELETE FROM tidemark.deltas WHERE source = feed_name;
   DELETE FROM tidemark.bases WHERE source = feed_name;
+  -- `feed remove` of 0.1 does not know this function; without it the name could not be used again.
+  EXECUTE format('DROP FUNCTION IF EXISTS tidemark.%I', 'feed_' || feed_name || '_matches');
   PERFORM pg_notify('tidemark', '');
 END $$;
 
