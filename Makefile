@@ -36,7 +36,7 @@ HELM := helm --kube-context kind-tidemark
 
 .PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
-.PHONY: need-rust need-node need-postgres need-pgbouncer need-browser need-nginx page services
+.PHONY: need-rust need-node need-postgres need-pgbouncer need-browser need-nginx page services old-programs
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -55,7 +55,7 @@ lint: need-rust frontend/node_modules ## formats, lints, types
 	$(say) 'svelte-check, ESLint'
 	@npm --prefix frontend run --silent check
 
-test-rust: need-rust need-postgres need-pgbouncer page services ## Rust: unit tests, and integration tests on a real Postgres
+test-rust: need-rust need-postgres need-pgbouncer page services old-programs ## Rust: unit tests, and integration tests on a real Postgres
 	$(say) 'cargo test'
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked
 
@@ -256,6 +256,10 @@ page: frontend/dist/index.html
 services: need-rust
 	$(say) 'building app, dashboard, metric-generator and tidemark'
 	@cargo build --locked -p app -p dashboard -p metric-generator -p tidemark
+
+# The programs of version 0.1, for the rollout test. They are built once and kept outside the clone.
+old-programs: need-rust
+	@tests/support/build-version-0.1
 
 frontend/dist/index.html: frontend/node_modules $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print 2>/dev/null)
 	$(say) 'building the page'
