@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use sqlx::{
-    Acquire, AssertSqlSafe, Connection, Row,
+    Acquire, AssertSqlSafe, Connection, PgExecutor, Row,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     DatabaseError, DatabaseUrl, ReaderMetrics,
     connection::{self, CONNECT_TIMEOUT, ConnectError},
+    transaction,
 };
 
 /// The channel that writers notify; the payload is the feed's name.
@@ -30,6 +31,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A notification takes milliseconds, so one that takes a second never comes.
 const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Comparisons of two sessions that look for a pooler. PgBouncer hands out the server connection that was used last, so that
+/// the first one finds it; one that hands them out in turn needs more.
+const POOLER_CHECKS: usize = 3;
 
 /// Nobody reconfigures a pooler more often than this.
 const SELF_TEST_RETRY: Duration = Duration::from_secs(30);
@@ -168,30 +173,39 @@ impl Ear {
         match state {
             Doorbell::Listening => info!("the doorbell works"),
             Doorbell::Swallowed => warn!(
-                "LISTEN is accepted but no notification arrives, probably because of a pooler in transaction mode; \
+                "notifications do not arrive because of a pooler in transaction mode; \
                  reading every 200 ms instead. Set LISTEN_DATABASE_URL to an address that reaches the server directly"
             ),
             Doorbell::Connecting | Doorbell::Lost => {}
         }
     }
 
-    /// Opens a connection that listens, and tests it. `None`: it listens, but hears nothing.
+    /// Opens a connection that listens, and tests it. `None`: it would hear nothing.
     async fn open(&self) -> Result<Option<PgListener>, ListenError> {
         let test_channel = format!("{CHANNEL}_test_{}", Uuid::new_v4().simple());
-        let listen = async {
+        let connect = async {
             let options = connection::options(&self.listen, &format!("{} listen", self.application_name));
             let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
             let pool = pool.acquire_timeout(CONNECT_TIMEOUT).connect_with(options).await?;
             let mut listener = PgListener::connect_with(&pool).await?;
             // The driver would reconnect by itself and hide that bells were lost.
             listener.eager_reconnect(false);
-            listener.listen_all([CHANNEL, test_channel.as_str()]).await?;
             Ok(listener)
         };
-        let listener = timeout(CONNECT_TIMEOUT, listen).await.map_err(|_| ListenError::ListenTimedOut)?;
-        let mut listener = listener.map_err(|error: sqlx::Error| ListenError::Listen(error.into()))?;
+        let listener = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| ListenError::ListenTimedOut)?;
+        let mut listener = listener.map_err(listen_error)?;
+        let pooled = timeout(CONNECT_TIMEOUT, self.is_pooled(&mut listener)).await;
+        if pooled.map_err(|_| ListenError::ListenTimedOut)?? {
+            return Ok(None);
+        }
+        let listen = timeout(CONNECT_TIMEOUT, listener.listen_all([CHANNEL, test_channel.as_str()])).await;
+        listen.map_err(|_| ListenError::ListenTimedOut)?.map_err(listen_error)?;
 
-        timeout(SELF_TEST_TIMEOUT, self.ring(&test_channel)).await.map_err(|_| ListenError::RingTimedOut)??;
+        let rung =
+            timeout(SELF_TEST_TIMEOUT, self.ring(&test_channel)).await.map_err(|_| ListenError::RingTimedOut)??;
+        if !rung {
+            return Ok(None);
+        }
         match timeout(SELF_TEST_TIMEOUT, self.hear(&mut listener, &test_channel)).await {
             Ok(heard) => heard?,
             Err(_) => return Ok(None),
@@ -201,14 +215,40 @@ impl Ear {
         Ok(Some(listener))
     }
 
-    async fn ring(&self, channel: &str) -> Result<(), ListenError> {
+    /// Whether the address leads through a pooler in transaction mode: one session has several server connections, or another
+    /// session has the same one. LISTEN must not be sent there, because it would stay on a server connection, and the client
+    /// that gets the connection next receives notifications that it does not expect.
+    async fn is_pooled(&self, listener: &mut PgListener) -> Result<bool, ListenError> {
+        let name = format!("{} self-test", self.application_name);
+        let mut other = connection::connect(&self.listen, &name).await.map_err(ListenError::Connect)?;
+        let mut pooled = false;
+        for _ in 0..POOLER_CHECKS {
+            let own = backend(&mut *listener).await?;
+            // The other session keeps its server connection while this one asks again.
+            let mut transaction = transaction::begin(&mut other).await.map_err(listen_error)?;
+            pooled = backend(&mut *transaction).await? == own || backend(&mut *listener).await? != own;
+            transaction.rollback().await.map_err(listen_error)?;
+            if pooled {
+                break;
+            }
+        }
+        connection::close(Some(other)).await;
+        Ok(pooled)
+    }
+
+    /// False: the notification came to the sender, which does not listen. A pooler lent it the connection that does.
+    async fn ring(&self, channel: &str) -> Result<bool, ListenError> {
         let name = format!("{} self-test", self.application_name);
         let mut connection = connection::connect(&self.database, &name).await.map_err(ListenError::Connect)?;
         // Simple, so that it reaches one connection of a pooler; the channel is of our own making.
         let notify = sqlx::raw_sql(AssertSqlSafe(format!("SELECT pg_notify('{channel}', '')")));
         let rung = notify.execute(&mut connection).await;
         connection::close(Some(connection)).await;
-        rung.map(|_| ()).map_err(|error| ListenError::Ring(error.into()))
+        match rung {
+            Ok(_) => Ok(true),
+            Err(sqlx::Error::Protocol(_)) => Ok(false),
+            Err(error) => Err(ListenError::Ring(error.into())),
+        }
     }
 
     async fn hear(&self, listener: &mut PgListener, channel: &str) -> Result<(), ListenError> {
@@ -271,6 +311,16 @@ impl Ear {
         self.metrics.bells.inc();
         self.bell.notify_one();
     }
+}
+
+/// The server process that this session has now.
+async fn backend(session: impl PgExecutor<'_>) -> Result<i32, ListenError> {
+    let pid = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(session).await.and_then(|row| row.try_get(0));
+    pid.map_err(listen_error)
+}
+
+fn listen_error(error: sqlx::Error) -> ListenError {
+    ListenError::Listen(error.into())
 }
 
 /// Does what the reader asks. `requested`: whether the next writer was asked to ring.

@@ -44,8 +44,9 @@ impl Folding {
         self.not_before = if more { now } else { now + RETRY_AFTER };
     }
 
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.due.is_some_and(|due| due <= now) && self.not_before <= now
+    /// When the next fold is due; `None` if nothing is pending.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due.map(|due| due.max(self.not_before))
     }
 }
 
@@ -57,15 +58,14 @@ mod tests {
     fn many_deltas_are_folded_immediately_and_few_after_ten_seconds() {
         let now = Instant::now();
         let mut folding = Folding::new(now, 0.0);
-        assert!(!folding.is_due(now));
+        assert_eq!(folding.next(), None);
         folding.read(now, 3);
         folding.read(now + INTERVAL / 2, 4);
-        assert!(!folding.is_due(now + INTERVAL / 2));
-        assert!(folding.is_due(now + INTERVAL));
+        assert_eq!(folding.next(), Some(now + INTERVAL));
         folding.folded(now + INTERVAL, false);
-        assert!(!folding.is_due(now + INTERVAL * 2));
+        assert_eq!(folding.next(), None);
         folding.read(now + INTERVAL * 2, MANY);
-        assert!(folding.is_due(now + INTERVAL * 2));
+        assert_eq!(folding.next(), Some(now + INTERVAL * 2));
     }
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
         let mut folding = Folding::new(now, 0.5);
         folding.read(now, 3);
         folding.read(now + INTERVAL, 0);
-        assert!(!folding.is_due(now + INTERVAL * 2));
+        assert_eq!(folding.next(), None);
     }
 
     #[test]
@@ -83,10 +83,9 @@ mod tests {
         let mut folding = Folding::new(now, 0.0);
         folding.read(now, u64::MAX);
         folding.folded(now, true);
-        assert!(folding.is_due(now));
+        assert_eq!(folding.next(), Some(now));
         folding.folded(now, false);
         folding.read(now, MANY);
-        assert!(!folding.is_due(now), "another reader is at it");
-        assert!(folding.is_due(now + RETRY_AFTER));
+        assert_eq!(folding.next(), Some(now + RETRY_AFTER), "another reader is at it");
     }
 }

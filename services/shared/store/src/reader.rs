@@ -207,15 +207,21 @@ impl Owner {
     async fn run_forever(&mut self) {
         loop {
             let (at, step) = self.pace.next();
+            let fold = self.folding.next();
+            let now = Instant::now();
             // A timer counts in whole milliseconds, so even one that is due takes one: a bell must not wait for it.
-            if at <= Instant::now() {
+            if at <= now {
                 self.step(step).await;
+                continue;
+            }
+            if fold.is_some_and(|fold| fold <= now) {
+                self.fold().await;
                 continue;
             }
             tokio::select! {
                 // In this order, so that neither many bells nor many callers can delay a read that is due.
                 biased;
-                () = sleep_until(at) => self.step(step).await,
+                () = sleep_until(fold.map_or(at, |fold| at.min(fold))) => {}
                 Ok(()) = self.doorbell.changed() => self.doorbell_changed(),
                 () = self.bell.notified() => self.pace.bell(Instant::now()),
                 Some(answer) = self.asked.recv() => {
@@ -278,9 +284,6 @@ impl Owner {
         }
         // Those who were told pass it on before the next query: who finds it with them need not ask for another.
         yield_now().await;
-        if self.folding.is_due(Instant::now()) {
-            self.fold().await;
-        }
     }
 
     /// On any failure the connection is dropped: whatever it was doing, it does not get into the way of the next read.

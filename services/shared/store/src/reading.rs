@@ -243,13 +243,13 @@ pub(crate) async fn keep_problems(connection: &mut PgConnection) -> Result<(), Q
     Ok(())
 }
 
-/// Deltas that one fold takes of each feed: some 0.2 s of work.
-pub(crate) const FOLD_LIMIT: u64 = 50_000;
+/// Deltas that one fold takes of each feed: some 50 ms of work, so that it ends in time on a busy server too.
+pub(crate) const FOLD_LIMIT: u64 = 10_000;
 
 /// Adds deltas to their bases, so that reading stays cheap. Gives the greatest number of deltas of one feed: if it is [`FOLD_LIMIT`], there are more. `None`: another
 /// reader is at it.
 pub(crate) async fn fold(connection: &mut PgConnection) -> Result<Option<u64>, QueryError> {
-    let row = sqlx::raw_sql(one_transaction!("SELECT tidemark.fold_feeds(50000)")).fetch_one(connection).await?;
+    let row = sqlx::raw_sql(one_transaction!("SELECT tidemark.fold_feeds(10000)")).fetch_one(connection).await?;
     let folded: Option<i64> = row.try_get(0)?;
     Ok(folded.map(i64::unsigned_abs))
 }

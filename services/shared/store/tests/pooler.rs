@@ -7,13 +7,13 @@ mod load;
 
 use std::time::Duration;
 
-use common::{LONG, Stage, a_backend_waits};
+use common::{LONG, Stage, a_backend_waits, count_is, view_is};
 use load::Load;
 use sqlx::{
     Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{DatabaseUrl, migrate, pending_migrations};
+use store::{DatabaseUrl, Doorbell, ReaderConfig, migrate, pending_migrations};
 use test_support::{PgBouncer, PoolMode, Proxy};
 use tokio::time::{Instant, timeout};
 
@@ -97,6 +97,23 @@ async fn all_parts_share_two_server_connections_and_leave_nothing_on_them(
 #[sqlx::test(migrations = false)]
 async fn a_pooler_that_keeps_sessions_changes_nothing(pool: PgPoolOptions, options: PgConnectOptions) {
     everything(pool, options, PoolMode::Session).await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_reader_that_listens_through_a_pooler_says_so_and_reads_often(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    let pooler = pooler(PoolMode::Transaction).await;
+    let database: DatabaseUrl = stage.behind(&pooler).into();
+    let reader = stage.reader(ReaderConfig { listen: database.clone(), database, ..stage.config_without_poll() });
+    view_is(&reader, "the pooler is detected", |view| view.doorbell == Doorbell::Swallowed).await;
+    stage.insert("without a notification").await;
+    let took = count_is(&reader, 1).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    stage.nothing_of_ours_is_left(&pooler).await;
+    stage.end().await;
 }
 
 #[sqlx::test(migrations = false)]
