@@ -5,6 +5,7 @@
 mod pgbouncer;
 mod program;
 mod proxy;
+mod server;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use program::{Answer, Program, command, get};
 pub use proxy::Proxy;
+pub use server::{Server, ServerFiles};
 
 /// Waits until the condition gives a value, and returns it with the time that it took.
 ///
