@@ -64,3 +64,42 @@ async fn a_feed_comes_goes_and_comes_back_without_a_restart(pool: PgPoolOptions,
     assert!(back["items"][0]["version"].as_u64().unwrap() > last, "{back}");
     replica.stop().await;
 }
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_feed_whose_table_was_swapped_grows_old_on_every_page_until_it_is_added_again(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let pool = pool.connect_lazy_with(options.clone());
+    pool.execute("CREATE TABLE orders (status text); INSERT INTO orders VALUES ('open')").await.unwrap();
+    let feed = OwnFeed::new("orders", "public.orders", None, Follow::Name).unwrap();
+    add_own_feed(&url(&options), &feed).await.unwrap();
+    let mut settings = settings(url(&options));
+    settings.reader.intervals.poll = Duration::from_millis(200);
+    settings.beat = Duration::from_millis(100);
+    let replica = Replica::start(settings).await;
+    let mut client = replica.connect("feeds=orders,texts").await;
+    assert_eq!(client.greeted().await.1["items"][0]["value"]["count"], 1);
+
+    pool.execute(
+        "CREATE TABLE orders__tmp (status text); INSERT INTO orders__tmp VALUES ('new'), ('newer');
+         BEGIN; ALTER TABLE orders RENAME TO orders__old; ALTER TABLE orders__tmp RENAME TO orders; COMMIT; DROP TABLE orders__old",
+    )
+    .await
+    .unwrap();
+    let age = |frame: &serde_json::Value, feed: &str| frame["ageMs"][feed].as_u64().unwrap();
+    // Older than any poll allows, while the texts beside it are not.
+    let old = client.until(|frame| frame["type"] == "beat" && age(frame, "orders") > 2_000).await;
+    assert!(age(&old, "texts") < 1_500, "{old}");
+    let series = "tidemark_feed_problem{feed=\"orders\",reason=\"swapped\"}";
+    assert_eq!(replica.metric(series).await, 1.0);
+    // A page that connects now gets the value with that age, and no younger one.
+    let (_, set) = replica.connect("feeds=orders").await.greeted().await;
+    assert!(set["items"][0]["value"]["count"] == 1 && age(&set, "orders") > 2_000, "{set}");
+
+    remove_own_feed(&url(&options), "orders").await.unwrap();
+    add_own_feed(&url(&options), &feed).await.unwrap();
+    let right = client.until_count(2).await;
+    assert!(age(&right, "orders") < 1_500, "{right}");
+    replica.stop().await;
+}
