@@ -1,12 +1,19 @@
 //! Stores a batch of texts in one transaction, and finds out for each what came of it.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{Text, connection::data_error, transaction};
+use crate::{
+    Text,
+    connection::data_error,
+    transaction::{self, one_transaction},
+};
 
 /// What came of storing one text.
 #[derive(Debug, Clone)]
@@ -21,15 +28,33 @@ pub(crate) enum Stored {
     Gone,
 }
 
+/// The transaction that stores a batch, as one text: with parameters it would take four round trips in place of one, because nothing may be prepared under a name
+/// ([`crate::transaction`]). Texts are hexadecimal digits, which no setting of the server can take for anything else.
+///
 /// Ordered by id, so that two batches that share ids wait for each other in one order. The trace context holds for this transaction only, and the
 /// trigger, which runs after the rows, finds it there.
-const INSERT: &str = "
-INSERT INTO tidemark.texts (id, body)
-SELECT id, body
-FROM UNNEST($1::uuid[], $2::text[]) AS new (id, body), set_config('tidemark.traceparent', $3, true)
-ORDER BY id
-ON CONFLICT (id) DO NOTHING
-RETURNING seq, id, created_at";
+fn insert_statement(texts: &[(Uuid, &str)], traceparent: &str) -> String {
+    let text = |text: &str| format!("convert_from(decode('{}', 'hex'), 'UTF8')", Hex(text.as_bytes()));
+    let rows: Vec<String> = texts.iter().map(|(id, body)| format!("('{id}'::uuid, {})", text(body))).collect();
+    format!(
+        one_transaction!(
+            "INSERT INTO tidemark.texts (id, body)
+             SELECT id, body FROM (VALUES {rows}) AS new (id, body), set_config('tidemark.traceparent', {traceparent}, true)
+             ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING seq, id, created_at"
+        ),
+        rows = rows.join(", "),
+        traceparent = text(traceparent)
+    )
+}
+
+/// Bytes as hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
 
 #[derive(FromRow)]
 struct Inserted {
@@ -77,33 +102,18 @@ async fn store_together(
     texts: &[(Uuid, &str)],
     traceparent: &str,
 ) -> Result<Vec<Stored>, sqlx::Error> {
-    let mut transaction = transaction::begin(connection).await?;
-    let stored = insert(&mut transaction, texts, traceparent).await;
-    transaction::end(transaction, stored).await
-}
-
-async fn insert(
-    connection: &mut PgConnection,
-    texts: &[(Uuid, &str)],
-    traceparent: &str,
-) -> Result<Vec<Stored>, sqlx::Error> {
     // Of several texts with one id the first is stored, and the others are compared with it.
     let mut first: HashMap<Uuid, &str> = HashMap::with_capacity(texts.len());
-    let (mut ids, mut bodies) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
+    let mut new: Vec<(Uuid, &str)> = Vec::with_capacity(texts.len());
     for (id, body) in texts {
         if let Entry::Vacant(entry) = first.entry(*id) {
             entry.insert(body);
-            ids.push(*id);
-            bodies.push(*body);
+            new.push((*id, body));
         }
     }
-    let inserted: Vec<Inserted> = sqlx::query_as(INSERT)
-        .bind(&ids)
-        .bind(&bodies)
-        .bind(traceparent)
-        .persistent(false)
-        .fetch_all(&mut *connection)
-        .await?;
+    let insert = sqlx::raw_sql(AssertSqlSafe(insert_statement(&new, traceparent)));
+    let inserted = insert.fetch_all(&mut *connection).await?;
+    let inserted: Vec<Inserted> = inserted.iter().map(Inserted::from_row).collect::<Result<_, _>>()?;
     let mut rows: HashMap<Uuid, Text> = inserted
         .into_iter()
         .filter_map(|Inserted { seq, id, created_at }| {
@@ -112,14 +122,15 @@ async fn insert(
         .collect();
 
     // The rest was there before, or has just been committed by another replica: a new statement sees it.
-    ids.retain(|id| !rows.contains_key(id));
-    if !ids.is_empty() {
-        let earlier: Vec<Text> =
-            sqlx::query_as("SELECT seq, id, body, created_at FROM tidemark.texts WHERE id = ANY ($1)")
-                .bind(&ids)
-                .persistent(false)
-                .fetch_all(connection)
-                .await?;
+    let missing: Vec<Uuid> = first.keys().copied().filter(|id| !rows.contains_key(id)).collect();
+    if !missing.is_empty() {
+        let mut transaction = transaction::begin(connection).await?;
+        let earlier = sqlx::query_as("SELECT seq, id, body, created_at FROM tidemark.texts WHERE id = ANY ($1)")
+            .bind(&missing)
+            .persistent(false)
+            .fetch_all(&mut *transaction)
+            .await;
+        let earlier: Vec<Text> = transaction::end(transaction, earlier).await?;
         rows.extend(earlier.into_iter().map(|text| (text.id, text)));
     }
     let answer = |(id, body): &(Uuid, &str)| match rows.get(id) {
@@ -128,4 +139,21 @@ async fn insert(
         None => Stored::Gone,
     };
     Ok(texts.iter().map(answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_text_holds_stands_in_the_statement_as_digits() {
+        let id = Uuid::from_u128(7);
+        let statement = insert_statement(&[(id, "'; DROP TABLE x; -- \\ é"), (id, "")], "'");
+        let values = "(VALUES ('00000000-0000-0000-0000-000000000007'::uuid, convert_from(decode('273b2044524f50205441424c4520783b202d2d205c20c3a9', 'hex'), 'UTF8')), \
+            ('00000000-0000-0000-0000-000000000007'::uuid, convert_from(decode('', 'hex'), 'UTF8'))) AS new";
+        assert!(statement.contains(values), "{statement}");
+        assert!(
+            statement.contains("set_config('tidemark.traceparent', convert_from(decode('27', 'hex'), 'UTF8'), true)")
+        );
+    }
 }
