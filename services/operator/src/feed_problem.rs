@@ -141,7 +141,12 @@ tidemark_feed_problems_total{feed="cranes",reason="gone"} 1
     fn problems_of_feeds_that_are_not_on_the_list_are_left_out() {
         let of = |feed: &str| FeedProblem { feed: feed.into(), reason: "swapped".into() };
         let problems = BTreeSet::from([of("open"), of("orders"), of("orders2")]);
-        let feeds = ["orders", "boats"].map(|name| Feed { name: name.into(), table: "public.t".into(), filter: None, follow: None });
+        let feeds = ["orders", "boats"].map(|name| Feed {
+            name: name.into(),
+            table: "public.t".into(),
+            filter: None,
+            follow: None,
+        });
         assert_eq!(listed(&problems, &feeds).collect::<Vec<_>>(), [&of("orders")]);
         assert_eq!(listed(&problems, &[]).next(), None);
     }

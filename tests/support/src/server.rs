@@ -1,4 +1,5 @@
 //! Servers of a test's own, with settings of their own. Their programs are those of the server that the tests run on.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has said what it found")]
 
 use std::{
     fs,

@@ -38,7 +38,7 @@ mod tests {
         #[error("{0}")]
         Same(#[source] ParseIntError),
         #[error("failed to start: {0}")]
-        Nested(#[source] Box<Wrapper>),
+        Nested(#[source] Box<Self>),
     }
 
     #[test]

@@ -215,7 +215,7 @@ async fn a_database_that_was_restored_into_another_server_counts_on(pool: PgPool
     for _ in 0..6 {
         stage.pool.execute("INSERT INTO tidemark.texts (body) VALUES ('newer')").await.unwrap();
         stage.pool.execute("SELECT tidemark.fold_feeds(2)").await.unwrap();
-        assert_eq!(i64::from(count(&reader.reread().await.unwrap())), stage.rows().await);
+        assert_eq!(count(&reader.reread().await.unwrap()), stage.rows().await);
     }
     let after = reader.reread().await.unwrap();
     assert_eq!(common::version(&after), common::version(&before) + 7);
