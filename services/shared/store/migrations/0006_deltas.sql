@@ -494,7 +494,7 @@ BEGIN
     holder := CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::pg_catalog.regrole::text END;
     EXECUTE pg_catalog.format('GRANT %s ON tidemark.feed_slots TO %s', held.privilege_type, holder);
     IF held.privilege_type = 'SELECT' THEN
-      EXECUTE pg_catalog.format('GRANT SELECT ON tidemark.bases, tidemark.deltas TO %s', holder);
+      EXECUTE pg_catalog.format('GRANT SELECT ON tidemark.feeds, tidemark.bases, tidemark.deltas TO %s', holder);
     ELSE
       EXECUTE pg_catalog.format('GRANT INSERT, DELETE ON tidemark.bases, tidemark.deltas TO %s', holder);
     END IF;
