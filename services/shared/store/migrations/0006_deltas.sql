@@ -49,14 +49,20 @@ CREATE TABLE tidemark.bases (
 --
 -- A base whose from_xid is in the future was written by another server: this database was restored from a dump. Then the xids say nothing, and all deltas
 -- are looked at. This function and the next one are inlined into their callers, which fix the search path.
+--
+-- Each open xid is looked up by itself: the planner, which takes the table for an empty one after each vacuum, reads the index in order for `xid = ANY (…)`,
+-- and with that all deltas of the source that an old snapshot keeps from being removed.
 CREATE FUNCTION tidemark.deltas_after(base tidemark.bases, most bigint)
 RETURNS TABLE (place tid, xid xid8, seq bigint, n bigint, total bigint, reset boolean, failure text, at timestamptz, traceparent text)
 LANGUAGE sql STABLE AS $$
   SELECT delta.*
   FROM (SELECT base.from_xid > pg_snapshot_xmax(pg_current_snapshot()) AS restored) AS server
   CROSS JOIN LATERAL (
-    (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
-      WHERE source = base.source AND xid = ANY (CASE WHEN restored THEN '{}' ELSE base.open_xids END) ORDER BY xid, seq LIMIT most)
+    (SELECT found.* FROM unnest(CASE WHEN restored THEN '{}' ELSE base.open_xids END) AS open (open_xid)
+      CROSS JOIN LATERAL (
+        SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
+        WHERE source = base.source AND xid = open_xid ORDER BY seq LIMIT most) AS found
+      ORDER BY xid, seq LIMIT most)
     UNION ALL
     (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
       WHERE source = base.source AND xid >= CASE WHEN restored THEN '0' ELSE base.from_xid END ORDER BY xid, seq LIMIT most)
@@ -481,15 +487,18 @@ BEGIN
 END $$;
 CREATE TRIGGER write_slot INSTEAD OF INSERT OR UPDATE ON tidemark.feed_slots FOR EACH ROW EXECUTE FUNCTION tidemark.write_slot();
 
--- A role that could change the slots can count as before, and nobody else can: feeds of users' tables belong to such roles.
+-- A role that could change the slots can count as before, and nobody else can: feeds of users' tables belong
+-- to such roles. So does the role that made the slots, if another one migrates.
 DO $$
 DECLARE
   held record;
   holder text;
 BEGIN
   FOR held IN
-    SELECT grantee, privilege_type FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
-    WHERE oid = 'tidemark.feed_slots_before_0006'::pg_catalog.regclass AND grantee <> relowner AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+    SELECT grantee, privilege_type FROM pg_catalog.pg_class
+    CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(relacl, pg_catalog.acldefault('r', relowner)))
+    WHERE oid = 'tidemark.feed_slots_before_0006'::pg_catalog.regclass AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+      AND grantee <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
   LOOP
     holder := CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::pg_catalog.regrole::text END;
     EXECUTE pg_catalog.format('GRANT %s ON tidemark.feed_slots TO %s', held.privilege_type, holder);
