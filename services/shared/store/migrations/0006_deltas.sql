@@ -49,14 +49,20 @@ CREATE TABLE tidemark.bases (
 --
 -- A base whose from_xid is in the future was written by another server: this database was restored from a dump. Then the xids say nothing, and all deltas
 -- are looked at. This function and the next one are inlined into their callers, which fix the search path.
+--
+-- Each open xid is looked up by itself: the planner, which takes the table for an empty one after each vacuum, reads the index in order for `xid = ANY (…)`,
+-- and with that all deltas of the source that an old snapshot keeps from being removed.
 CREATE FUNCTION tidemark.deltas_after(base tidemark.bases, most bigint)
 RETURNS TABLE (place tid, xid xid8, seq bigint, n bigint, total bigint, reset boolean, failure text, at timestamptz, traceparent text)
 LANGUAGE sql STABLE AS $$
   SELECT delta.*
   FROM (SELECT base.from_xid > pg_snapshot_xmax(pg_current_snapshot()) AS restored) AS server
   CROSS JOIN LATERAL (
-    (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
-      WHERE source = base.source AND xid = ANY (CASE WHEN restored THEN '{}' ELSE base.open_xids END) ORDER BY xid, seq LIMIT most)
+    (SELECT found.* FROM unnest(CASE WHEN restored THEN '{}' ELSE base.open_xids END) AS open (open_xid)
+      CROSS JOIN LATERAL (
+        SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
+        WHERE source = base.source AND xid = open_xid ORDER BY seq LIMIT most) AS found
+      ORDER BY xid, seq LIMIT most)
     UNION ALL
     (SELECT ctid, xid, seq, n, total, reset, failure, at, traceparent FROM tidemark.deltas
       WHERE source = base.source AND xid >= CASE WHEN restored THEN '0' ELSE base.from_xid END ORDER BY xid, seq LIMIT most)
