@@ -1,5 +1,5 @@
-//! The migration from version 0.1 while everybody is at work: no change is lost or counted twice, no number goes back, and
-//! nobody waits for long or gets an error.
+//! The migration from version 0.1 while everybody is at work: no change is lost or counted twice, no
+//! number goes back, and nobody waits for long or gets an error.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 #[path = "../common/mod.rs"]
@@ -10,7 +10,7 @@ mod writers;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{LONG, Stage};
+use common::{LONG, Stage, own::Account};
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
@@ -28,8 +28,8 @@ use writers::{Expected, Observed, Phase, Writer, check, check_once, measure_wait
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 const WRITERS: u64 = 8;
 
-/// Writers wait for the migration for 0.1 s at a time, and for some milliseconds while it commits; the rest is for a machine
-/// that compiles at the same time.
+/// Writers wait for the migration for 0.1 s at a time, and for some milliseconds while it commits; the
+/// rest is for a machine that compiles at the same time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The database of version 0.1 with feeds of all kinds, and what they count.
@@ -39,9 +39,11 @@ struct Upgrade {
     /// All tables that are counted, for LOCK.
     tables: String,
     /// Writes to the users' tables, and has no right on anything of ours.
-    clerk: common::own::Account,
+    clerk: Account,
+    /// Writes texts, and has no other rights on the slots than that takes.
+    editor: Account,
     /// Has added some of the feeds, with the documented rights.
-    admin: common::own::Account,
+    admin: Account,
 }
 
 impl Upgrade {
@@ -62,7 +64,10 @@ impl Upgrade {
         let rights = "GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA public TO ROLE";
         let admin = stage.account_of_version_0_1(rights).await;
         let rights = "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public TO ROLE";
-        let clerk = common::own::Account::new(&stage, rights).await;
+        let clerk = Account::new(&stage, rights).await;
+        let rights = "GRANT USAGE ON SCHEMA tidemark TO ROLE; GRANT SELECT, INSERT, DELETE ON tidemark.texts TO ROLE;
+            GRANT SELECT, UPDATE ON tidemark.feed_slots TO ROLE";
+        let editor = Account::new(&stage, rights).await;
         let expected =
             |name: &str, rows: &str| Expected { name: name.into(), n: format!("SELECT count(*) FROM {rows}") };
         let mut feeds = vec![expected("texts", "tidemark.texts"), expected("visitors", "tidemark.connections")];
@@ -87,7 +92,7 @@ impl Upgrade {
         for session in [own, theirs] {
             session.close().await.unwrap();
         }
-        Self { stage, feeds, tables: tables.join(", "), clerk, admin }
+        Self { stage, feeds, tables: tables.join(", "), clerk, editor, admin }
     }
 
     async fn session(&self) -> PgConnection {
@@ -98,6 +103,7 @@ impl Upgrade {
         // What the account owns goes with it, and then it has no rights left that keep it.
         self.admin.drop(&self.stage).await;
         self.clerk.drop(&self.stage).await;
+        self.editor.drop(&self.stage).await;
         self.stage.end().await;
     }
 }
@@ -183,11 +189,18 @@ async fn upgrade_schema(database: &DatabaseUrl) {
 /// One transaction of a writer that waits for the switch.
 struct Straddler {
     level: &'static str,
-    /// The account that writes; the tables' owner otherwise.
-    clerk: bool,
+    writer: By,
     statement: String,
-    /// What it does before, so that its snapshot is older than the switch.
+    /// Whether its snapshot is older than the switch.
     snapshot: bool,
+}
+
+/// The account that writes.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Owner,
+    Clerk,
+    Editor,
 }
 
 /// Statements that are inside the functions of version 0.1 when the migration commits, at each level.
@@ -195,32 +208,32 @@ fn straddlers() -> Vec<Straddler> {
     let mut all = Vec::new();
     for level in LEVELS {
         let statements = [
-            (false, "INSERT INTO tidemark.texts (body) VALUES ('waits')".to_owned()),
-            (false, "INSERT INTO tidemark.texts (body) VALUES ('waits'), ('waits')".into()),
-            (true, "INSERT INTO public.orders (status) VALUES ('open'), ('closed')".into()),
-            (true, "INSERT INTO public.orders (status) SELECT 'open' FROM generate_series(1, 4)".into()),
-            (false, "WITH visit AS (INSERT INTO tidemark.visits (id) VALUES (gen_random_uuid()) RETURNING id)
+            (By::Owner, "INSERT INTO tidemark.texts (body) VALUES ('waits')".to_owned()),
+            (By::Editor, "INSERT INTO tidemark.texts (body) VALUES ('waits'), ('waits')".into()),
+            (By::Clerk, "INSERT INTO public.orders (status) VALUES ('open'), ('closed')".into()),
+            (By::Clerk, "INSERT INTO public.orders (status) SELECT 'open' FROM generate_series(1, 4)".into()),
+            (By::Owner, "WITH visit AS (INSERT INTO tidemark.visits (id) VALUES (gen_random_uuid()) RETURNING id)
                 INSERT INTO tidemark.connections (visit, instance, n) SELECT id, '00000000-0000-0000-0000-000000000001', 1 FROM visit".into()),
         ];
-        all.extend(statements.into_iter().flat_map(|(clerk, statement)| {
-            [false, true].map(|snapshot| Straddler { level, clerk, statement: statement.clone(), snapshot })
+        all.extend(statements.into_iter().flat_map(|(writer, statement)| {
+            [false, true].map(|snapshot| Straddler { level, writer, statement: statement.clone(), snapshot })
         }));
     }
     // Each has a table of its own: items_0 to items_5. They have rows that the older snapshots do not see.
     for (table, level) in [0, 1, 2].into_iter().zip(LEVELS) {
         let truncate = |table| format!("TRUNCATE public.items_{table}");
-        all.push(Straddler { level, clerk: true, statement: truncate(table), snapshot: true });
-        all.push(Straddler { level, clerk: false, statement: truncate(table + 3), snapshot: false });
+        all.push(Straddler { level, writer: By::Clerk, statement: truncate(table), snapshot: true });
+        all.push(Straddler { level, writer: By::Owner, statement: truncate(table + 3), snapshot: false });
     }
     all.push(Straddler {
         level: LEVELS[0],
-        clerk: true,
+        writer: By::Clerk,
         statement: "UPDATE public.orders SET status = 'open' WHERE writer = -1".into(),
         snapshot: false,
     });
     all.push(Straddler {
         level: LEVELS[0],
-        clerk: false,
+        writer: By::Owner,
         statement: "DO $$ BEGIN IF tidemark.audit_visitors() <> 0 THEN RAISE 'visitors were miscounted'; END IF; END $$".into(),
         snapshot: false,
     });
@@ -240,14 +253,18 @@ async fn slots_are_awaited(stage: &Stage, sessions: usize) {
 }
 
 #[sqlx::test(migrations = false)]
-async fn what_waits_for_the_switch_in_functions_of_version_0_1_counts_once(
+async fn writers_inside_functions_of_version_0_1_at_the_switch_count_once(
     pool: PgPoolOptions,
     options: PgConnectOptions,
 ) {
     let upgrade = Upgrade::new(pool, options).await;
     let (mut sessions, mut finished) = (Vec::new(), JoinSet::new());
     for straddler in straddlers() {
-        let options = if straddler.clerk { &upgrade.clerk.options } else { &upgrade.stage.options };
+        let options = match straddler.writer {
+            By::Owner => &upgrade.stage.options,
+            By::Clerk => &upgrade.clerk.options,
+            By::Editor => &upgrade.editor.options,
+        };
         let mut session = PgConnection::connect_with(options).await.unwrap();
         session.execute(AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {}", straddler.level))).await.unwrap();
         if straddler.snapshot {
@@ -291,7 +308,7 @@ async fn what_waits_for_the_switch_in_functions_of_version_0_1_counts_once(
                 result = transaction(&mut session).await;
             }
             if let Err(error) = result {
-                panic!("{} {}: {error}", straddler.level, straddler.statement);
+                panic!("{:?} {} {}: {error}", straddler.writer, straddler.level, straddler.statement);
             }
             session.close().await.unwrap();
         });
@@ -338,7 +355,7 @@ async fn what_waits_for_the_switch_in_functions_of_version_0_1_counts_once(
     while let Some(ended) = finished.join_next().await {
         ended.unwrap();
     }
-    // Whatever is left to do: the trigger functions.
+    // The trigger functions.
     upgrade_schema(&upgrade.stage.database()).await;
     let mut session = upgrade.session().await;
     check_once(&mut session, &upgrade.feeds, &upgrade.tables).await;
@@ -451,6 +468,38 @@ async fn filters_of_version_0_1_follow_renames_and_no_write_fails(pool: PgPoolOp
     for session in [session, clerk] {
         session.close().await.unwrap();
     }
+    upgrade.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn accounts_keep_what_they_could_do_with_the_slots(pool: PgPoolOptions, options: PgConnectOptions) {
+    let upgrade = Upgrade::new(pool, options).await;
+    let rights = "GRANT USAGE ON SCHEMA tidemark TO ROLE; GRANT SELECT ON tidemark.feed_slots TO ROLE";
+    let monitor = Account::new(&upgrade.stage, rights).await;
+    // Version 0.1 was installed by an account that does not migrate now.
+    let rights = "GRANT USAGE ON SCHEMA tidemark TO ROLE; GRANT INSERT ON tidemark.texts TO ROLE; ALTER TABLE tidemark.feed_slots OWNER TO ROLE";
+    let installer = Account::new(&upgrade.stage, rights).await;
+    upgrade_schema(&upgrade.stage.database()).await;
+    let mut monitoring = PgConnection::connect_with(&monitor.options).await.unwrap();
+    let mut editing = PgConnection::connect_with(&upgrade.editor.options).await.unwrap();
+    let mut installing = PgConnection::connect_with(&installer.options).await.unwrap();
+    installing.execute("INSERT INTO tidemark.texts (body) VALUES ('by the installer')").await.unwrap();
+    let texts = "SELECT sum(n)::bigint FROM tidemark.feed_slots WHERE feed = 'texts'";
+    for write in ["INSERT INTO tidemark.texts (body) VALUES ('by the editor')", "DELETE FROM tidemark.texts"] {
+        editing.execute(write).await.unwrap();
+        let count: i64 = sqlx::query_scalar(texts).fetch_one(&mut monitoring).await.unwrap();
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM tidemark.texts").fetch_one(&upgrade.stage.pool).await.unwrap();
+        assert_eq!(count, rows, "{write}");
+    }
+    let write = "UPDATE tidemark.feed_slots SET n = 7";
+    let refused = monitoring.execute(write).await.unwrap_err().to_string();
+    assert!(refused.contains("permission denied for view feed_slots"), "{refused}");
+    for session in [monitoring, editing, installing] {
+        session.close().await.unwrap();
+    }
+    monitor.drop(&upgrade.stage).await;
+    installer.drop(&upgrade.stage).await;
     upgrade.end().await;
 }
 
