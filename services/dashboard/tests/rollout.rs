@@ -368,6 +368,18 @@ async fn programs_of_both_versions_serve_beside_each_other_and_a_rollback_works(
         rollout.arrives(&all, "by a restarted old app").await;
     }
     rollout.visitors(&all, 9).await;
+    let many =
+        "DO $$ BEGIN FOR i IN 1..3000 LOOP INSERT INTO tidemark.texts (body) VALUES ('one of many'); END LOOP; END $$";
+    rollout.pool.execute(many).await.unwrap();
+    rollout.texts += 3_000;
+    for group in all {
+        rollout.agrees(group).await;
+    }
+    wait_until(LONG, "the deltas are folded", async || {
+        let pending = "SELECT max(pending) FROM tidemark.feed_values()";
+        sqlx::query_scalar::<_, i64>(pending).fetch_one(&rollout.pool).await.unwrap() < 1_000
+    })
+    .await;
     rollout.were_soon();
     quiet(&[&old_app, &old_dashboard, &new_app, &new_dashboard, &app, &dashboard]);
 

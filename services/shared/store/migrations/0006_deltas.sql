@@ -409,11 +409,20 @@ BEGIN
     INSERT INTO tidemark.deltas (source, n) VALUES ('visitors', difference);
     PERFORM tidemark.notify_readers();
   END IF;
+  -- While values move all the time, readers of 0.1 do not call this themselves.
+  PERFORM tidemark.arm_feeds();
   RETURN difference;
 END $$;
 
--- For readers of 0.1: nothing is armed any more, so that they read every 200 ms.
-CREATE OR REPLACE FUNCTION tidemark.arm_feeds() RETURNS void LANGUAGE sql AS '';
+-- Readers of 0.1 call this when no value moves. Nothing is armed any more, so they read every 200 ms. They do
+-- not fold, and after a rollback no other reader does.
+CREATE OR REPLACE FUNCTION tidemark.arm_feeds() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' AND (SELECT max(pending) FROM tidemark.feed_values()) >= 1000 THEN
+    PERFORM tidemark.fold_feeds(50000);
+  END IF;
+END $$;
 
 -- The slots become bases. This needs a moment without open transactions that have counted: it tries for that long only, because writers wait behind it, and
 -- tries again. From here to the end of the migration it takes some milliseconds.
@@ -444,26 +453,32 @@ UPDATE tidemark.own_feeds SET follow = 'name'
     SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
     WHERE pg_class.oid = relation AND pg_catalog.parse_ident(named) = ARRAY[nspname::text, relname::text]);
 
--- Programs of 0.1 read and write the slots under this name. A statement that waits for the lock above
+-- Programs of 0.1 read and write the slots under their name. A statement that waits for the lock above
 -- continues with the view. Its snapshot may be older than the bases; the values are then those of the
 -- old table. An update counts the difference between the new and the old value.
 --
--- MATERIALIZED keeps the row lock of count_change of 0.1 from reaching the rows of `feeds`: writers that
--- continue at the same time would skip each other's row (SKIP LOCKED) and count nothing.
+-- The view is a function because count_change of 0.1 locks the rows that it reads. Rows of a table behind
+-- the view would be locked too: writers that continue at the same time would skip each other's row (SKIP
+-- LOCKED) and count nothing. The planner expects few rows at little cost: at a higher one it would compile
+-- the queries of 0.1, which takes seconds.
 ALTER TABLE tidemark.feed_slots RENAME TO feed_slots_before_0006;
-CREATE VIEW tidemark.feed_slots AS
-  WITH slots AS MATERIALIZED (
-    SELECT feeds.name AS feed, 0::smallint AS slot, coalesce(value.n, before.n, 0) AS n, coalesce(value.total, before.total, 0) AS total,
-      coalesce(value.version, before.version, 0) AS version, false AS armed, coalesce(value.changed_at, before.at) AS at,
-      coalesce(value.traceparent, before.traceparent) AS traceparent, '0'::xid AS xmax
-    FROM tidemark.feeds
-    LEFT JOIN tidemark.feed_values() AS value ON value.feed = feeds.name
-    LEFT JOIN LATERAL (
-      SELECT sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, max(at) AS at,
-        (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] AS traceparent
-      FROM tidemark.feed_slots_before_0006 WHERE feed = feeds.name AND value.feed IS NULL) AS before ON true
-    WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL)
-  SELECT * FROM slots;
+CREATE FUNCTION tidemark.slots()
+RETURNS TABLE (feed text, slot smallint, n bigint, total bigint, version bigint, armed boolean, at timestamptz, traceparent text)
+LANGUAGE plpgsql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT feeds.name, 0::smallint, coalesce(value.n, before.n, 0), coalesce(value.total, before.total, 0), coalesce(value.version, before.version, 0),
+    false, coalesce(value.changed_at, before.at), coalesce(value.traceparent, before.traceparent)
+  FROM tidemark.feeds
+  LEFT JOIN tidemark.feed_values() AS value ON value.feed = feeds.name
+  LEFT JOIN LATERAL (
+    SELECT sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, max(at) AS at,
+      (array_agg(traceparent ORDER BY at DESC NULLS LAST))[1] AS traceparent
+    FROM tidemark.feed_slots_before_0006 WHERE feed = feeds.name AND value.feed IS NULL) AS before ON true
+  WHERE feeds.n_as IS NOT NULL OR feeds.total_as IS NOT NULL;
+END $$;
+CREATE VIEW tidemark.feed_slots AS SELECT slots.*, '0'::xid AS xmax FROM tidemark.slots();
 
 -- create_feed of 0.1 inserts slots. count_reset of 0.1 sets n to 0: a difference would be wrong, because its
 -- snapshot may be older than the changes that it resets.
