@@ -1,4 +1,5 @@
-//! A rolling update from version 0.1: its programs beside those of today on today's schema, and the way back.
+//! A rolling update from version 0.1: its programs beside those of today on today's schema, and the
+//! way back.
 //!
 //! `make old-programs` builds those of version 0.1, and `make services` those of today.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
@@ -30,8 +31,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A dashboard of version 0.1 reads every 200 ms on the new schema. Notifications take milliseconds, a poll would take up to
-/// 2 s. One change in ten may take longer, on a machine that compiles at the same time.
+/// A dashboard of version 0.1 reads every 200 ms on the new schema. Notifications take
+/// milliseconds, a poll would take up to 2 s. One change in ten may take longer, on a machine that
+/// compiles at the same time.
 const SOON: Duration = Duration::from_secs(1);
 
 const FEEDS: &str = "texts,visitors,orders,open";
@@ -109,7 +111,8 @@ impl Group {
 }
 
 impl Rollout {
-    /// A database with the schema of version 0.1, which its app has made, and a table that its command line counts.
+    /// A database with the schema of version 0.1, which its app has made, and a table that its
+    /// command line counts.
     async fn start(options: &PgConnectOptions) -> (Self, Program, Program) {
         let server = std::env::var("DATABASE_URL").unwrap();
         let here = SocketAddr::from(([127, 0, 0, 1], options.get_port()));
@@ -229,7 +232,8 @@ async fn save(app: SocketAddr) {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
 }
 
-/// No program had a reason to complain, but for the limits of a machine that compiles at the same time.
+/// No program had a reason to complain, but for the limits of a machine that compiles at the same
+/// time.
 fn quiet(programs: &[&Program]) {
     const MACHINE: [&str; 3] = ["the limit of open files is too low", "within 1s", "pool timed out"];
     for program in programs {

@@ -1,9 +1,10 @@
 //! Trigger functions of version 0.1 become those of today.
 //!
-//! Two things made writes to the table fail: the account of the feed lost its rights, and something that the filter names
-//! was renamed. The filter was code in the text of the trigger function, over columns by their place; it becomes a
-//! function of a row. The condition is taken from that text, so it means exactly what it meant before. Nothing is counted
-//! again, and no lock of the table is needed.
+//! Two things made writes to the table fail: the account of the feed lost its rights, and something
+//! that the filter names was renamed. The filter was code in the text of the trigger function, over
+//! columns by their place; it becomes a function of a row. The condition is taken from that text,
+//! so it means exactly what it meant before. Nothing is counted again, and no lock of the table is
+//! needed.
 
 use sqlx::{Connection, FromRow, PgConnection};
 use tracing::{info, warn};
@@ -52,7 +53,8 @@ enum Outcome {
     NotPossible,
 }
 
-/// Converts what this account may convert. A feed that cannot be converted counts as before, and is named in the log.
+/// Converts what this account may convert. A feed that cannot be converted counts as before, and is
+/// named in the log.
 ///
 /// # Errors
 /// If the list cannot be read.
@@ -113,8 +115,9 @@ async fn replace(connection: &mut PgConnection, name: &str) -> Result<Outcome, s
     Ok(Outcome::Upgraded)
 }
 
-/// The body of the function from the text of the trigger function: `SELECT count(*) INTO change FROM new_rows AS changed (tidemark_1, …) WHERE CONDITION;`. The condition
-/// calls the column at place N `tidemark_N`.
+/// The body of the function from the text of the trigger function: `SELECT count(*) INTO change
+/// FROM new_rows AS changed (tidemark_1, …) WHERE CONDITION;`. The condition calls the column at
+/// place N `tidemark_N`.
 fn body(source: &str, columns: &[String]) -> Option<String> {
     let (_, rest) = source.split_once("SELECT count(*) INTO change FROM new_rows AS changed (")?;
     let (_, rest) = rest.split_once(") WHERE ")?;

@@ -1,5 +1,5 @@
-//! The migration from version 0.1 while everybody is at work: no change is lost or counted twice, no
-//! number goes back, and nobody waits for long or gets an error.
+//! The migration from version 0.1 while everybody is at work: no change is lost or counted twice,
+//! no number goes back, and nobody waits for long or gets an error.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has said what it found")]
 
 #[path = "../common/mod.rs"]
@@ -28,8 +28,8 @@ use writers::{Expected, Observed, Phase, Writer, check, check_once, measure_wait
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 const WRITERS: u64 = 8;
 
-/// Writers wait for the migration for 0.1 s at a time, and for some milliseconds while it commits; the
-/// rest is for a machine that compiles at the same time.
+/// Writers wait for the migration for 0.1 s at a time, and for some milliseconds while it commits;
+/// the rest is for a machine that compiles at the same time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The database of version 0.1 with feeds of all kinds, and what they count.
@@ -203,7 +203,8 @@ enum By {
     Editor,
 }
 
-/// Statements that are inside the functions of version 0.1 when the migration commits, at each level.
+/// Statements that are inside the functions of version 0.1 when the migration commits, at each
+/// level.
 fn straddlers() -> Vec<Straddler> {
     let mut all = Vec::new();
     for level in LEVELS {
@@ -219,7 +220,8 @@ fn straddlers() -> Vec<Straddler> {
             [false, true].map(|snapshot| Straddler { level, writer, statement: statement.clone(), snapshot })
         }));
     }
-    // Each has a table of its own: items_0 to items_5. They have rows that the older snapshots do not see.
+    // Each has a table of its own: items_0 to items_5. They have rows that the older snapshots do
+    // not see.
     for (table, level) in [0, 1, 2].into_iter().zip(LEVELS) {
         let truncate = |table| format!("TRUNCATE public.items_{table}");
         all.push(Straddler { level, writer: By::Clerk, statement: truncate(table), snapshot: true });
@@ -302,7 +304,8 @@ async fn writers_inside_functions_of_version_0_1_at_the_switch_count_once(
             let code = |error: &sqlx::Error| {
                 error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
             };
-            // Version 0.1 made SERIALIZABLE writers fail: it read all slots of the feed. One that is inside its function does so once more.
+            // Version 0.1 made SERIALIZABLE writers fail: it read all slots of the feed. One that
+            // is inside its function does so once more.
             while straddler.level == "SERIALIZABLE" && result.as_ref().is_err_and(|error| code(error) == "40001") {
                 session.execute("ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE").await.unwrap();
                 result = transaction(&mut session).await;

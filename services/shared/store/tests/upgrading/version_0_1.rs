@@ -7,7 +7,8 @@ use crate::common::{Stage, own::Account};
 /// The last migration of version 0.1.
 const LAST_MIGRATION: i64 = 5;
 
-/// How a reader of version 0.1 reads the feeds. Its query joins `feeds` too, which matters for the order of its locks.
+/// How a reader of version 0.1 reads the feeds. Its query joins `feeds` too, which matters for the
+/// order of its locks.
 pub const READ: &str = "
 WITH sums AS (
   SELECT feed, sum(n)::bigint AS n, sum(total)::bigint AS total, sum(version)::bigint AS version, bool_and(armed) AS armed,
@@ -32,7 +33,8 @@ pub async fn values(session: &mut PgConnection) -> Result<Vec<Value>, sqlx::Erro
     sqlx::query_as(READ).fetch_all(session).await
 }
 
-/// The rights that its documentation gave to an account that adds feeds, but for those on the table.
+/// The rights that its documentation gave to an account that adds feeds, but for those on the
+/// table.
 const RIGHTS: &str = "
 GRANT USAGE, CREATE ON SCHEMA tidemark TO ROLE;
 GRANT SELECT ON tidemark.store, tidemark.feeds, tidemark.feed_slots, tidemark.own_feeds TO ROLE;

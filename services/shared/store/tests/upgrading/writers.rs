@@ -37,7 +37,8 @@ pub struct Observed {
     checks: [AtomicU64; 4],
     /// Transactions that failed because of slots in each phase.
     failures: [AtomicU64; 4],
-    /// The longest wait for a lock of the slots while the migration ran: only the migration takes one that others wait for.
+    /// The longest wait for a lock of the slots while the migration ran: only the migration takes
+    /// one that others wait for.
     longest: Mutex<Duration>,
 }
 
@@ -85,8 +86,8 @@ impl Observed {
     }
 }
 
-/// One of the writers. It changes only rows of its own, so that writers do not make each other fail; at SERIALIZABLE it only
-/// adds to tables that others use.
+/// One of the writers. It changes only rows of its own, so that writers do not make each other
+/// fail; at SERIALIZABLE it only adds to tables that others use.
 pub struct Writer {
     pub number: u64,
     pub level: &'static str,
@@ -107,7 +108,8 @@ impl Writer {
                 Ok(()) => drop(observed.commits[observed.phase() as usize].fetch_add(1, Ordering::Relaxed)),
                 Err(error) => {
                     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-                    // The slots of version 0.1 made transactions with one snapshot fail, and wait in a circle. Deltas do neither.
+                    // The slots of version 0.1 made transactions with one snapshot fail, and wait
+                    // in a circle. Deltas do neither.
                     let is_known =
                         ["40001", "40P01"].contains(&&*code) && self.level != "READ COMMITTED" && began < Phase::After;
                     assert!(is_known, "{} {}, begun {began:?}: {script:?}: {error}", self.number, self.level);
