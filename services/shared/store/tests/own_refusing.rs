@@ -20,7 +20,7 @@ async fn tables_whose_rows_cannot_be_counted_are_refused(pool: PgPoolOptions, op
     let tables = "CREATE VIEW seen AS SELECT * FROM orders; CREATE MATERIALIZED VIEW kept AS SELECT * FROM orders; CREATE SEQUENCE numbers;
         CREATE TABLE whole (at int) PARTITION BY RANGE (at); CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (9);
         CREATE TABLE parent (); CREATE TABLE child () INHERITS (parent); CREATE UNLOGGED TABLE light (); CREATE TABLE \"We\"\"ird\" ();
-        CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; CREATE FOREIGN TABLE far () SERVER nowhere;";
+        CREATE TABLE \"User\" (); CREATE TABLE \"Shop.User\" (); CREATE SCHEMA \"Shop\"; CREATE TABLE \"Shop\".lines (); CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; CREATE FOREIGN TABLE far () SERVER nowhere;";
     stage.pool.execute(tables).await.unwrap();
     for (table, words) in [
         ("public.seen", "the rows of public.seen cannot be counted: it is no table"),
@@ -38,6 +38,17 @@ async fn tables_whose_rows_cannot_be_counted_are_refused(pool: PgPoolOptions, op
         ("tidemark.texts", "it belongs to the schema tidemark"),
         ("public.missing", "there is no table public.missing"),
         ("missing.orders", "there is no table missing.orders"),
+        (
+            "public.User",
+            "there is no table public.User in this database, but there is public.\"User\": a name without quotes",
+        ),
+        ("public.\"USER\"", "but there is public.\"User\""),
+        ("PUBLIC . user", "but there is public.\"User\""),
+        ("shop.lines", "but there is \"Shop\".lines"),
+        ("\"SHOP\".\"LINES\"", "but there is \"Shop\".lines"),
+        ("public.\"Orders\"", "but there is public.orders"),
+        ("public.\"shop.user\"", "but there is public.\"Shop.User\""),
+        ("shop.user", "there is no table shop.user in this database"),
         ("elsewhere.public.orders", "is no table: write it as in SQL"),
         ("public.", "is no table: write it as in SQL"),
         ("public.orders; DROP TABLE orders", "is no table: write it as in SQL"),
@@ -111,11 +122,19 @@ async fn filters_that_depend_on_more_than_the_row_are_refused(pool: PgPoolOption
         ("status = ", "syntax error"),
         ("amount", "must be type boolean"),
         ("status > 1", "operator does not exist"),
+        (
+            "is_open(status)",
+            "function is_open(text) does not exist (names without a schema are looked up in the search_path of this account)",
+        ),
+        ("status = 'open'::mood", "type \"mood\" does not exist (names without"),
+        ("orders.status = 'open'", "missing FROM-clause entry"),
         ("amount > $1", "there is no parameter $1"),
         ("true", "it names no column"),
         ("now() > '2020-01-01' AND amount > 1", "whose result may change"),
         ("amount > random()", "whose result may change"),
         ("status = current_user", "whose result may change"),
+        ("amount::money > 1::money", "a setting such as TimeZone"),
+        ("to_tsvector(status) @@ 'open'", "a setting such as TimeZone"),
         ("amount > (SELECT 1)", "cannot use subquery in a filter"),
         ("EXISTS (SELECT FROM orders)", "cannot use subquery in a filter"),
         ("count(*) > 1", "aggregate functions are not allowed"),

@@ -68,7 +68,8 @@ pub(super) async fn add(
     // Once more under the lock: until then it could become another table.
     countable(connection, on).await?;
     let rows = statements::count(connection, name, on, condition.as_ref()).await.map_err(|error| match condition {
-        Some(_) => OwnFeedError::of_first_count(error),
+        // It fails on a row that is there.
+        Some(_) => OwnFeedError::of_filter(error),
         None => OwnFeedError::of_feed(error, name, on, "count the rows"),
     })?;
     if rows.counted != rows.meant {

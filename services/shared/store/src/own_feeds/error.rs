@@ -123,21 +123,6 @@ impl OwnFeedError {
 
     /// The same, of a statement that holds the user's filter.
     pub(super) fn of_filter(error: sqlx::Error) -> Self {
-        Self::of_text(error, "names without a schema are looked up in the search_path of this account")
-    }
-
-    /// The same, when the filter is called as triggers call it: it fails on a row of the table, or a function that it calls
-    /// does not find what its own text names.
-    pub(super) fn of_first_count(error: sqlx::Error) -> Self {
-        Self::of_text(
-            error,
-            "triggers have the search_path pg_catalog: give the function that the filter calls a search_path of its own, \
-             ALTER FUNCTION … SET search_path",
-        )
-    }
-
-    /// The same, with what to do about a name that was not found.
-    fn of_text(error: sqlx::Error, not_found: &str) -> Self {
         // A statement that could not be sent, or is not answered, says nothing of the filter.
         let said = sqlstate(&error).filter(|code| !matches!(&code[..2], "53" | "55" | "57" | "58"));
         let Some(code) = said.filter(|code| code != "42501") else { return Self::of(error, "try the filter") };
@@ -153,11 +138,18 @@ impl OwnFeedError {
         let said = error.as_database_error().map_or("", |error| error.message()).lines().next().unwrap_or_default();
         let words = [("index predicates", "a filter"), ("index predicate", "a filter"), ("index creation", "a filter")];
         let said = words.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours));
-        // A function, operator, type, table or schema.
-        match code.as_str() {
-            "42883" | "42704" | "42P01" | "3F000" => Self::Filter(format!("{said} ({not_found})")),
-            _ => Self::Filter(said),
+        // A function, an operator (none, or several that fit), a type, table or schema.
+        if !matches!(code.as_str(), "42883" | "42725" | "42704" | "42P01" | "3F000") {
+            return Self::Filter(said);
         }
+        let inside = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()?.r#where());
+        let help = if inside.is_some() {
+            "triggers have the search_path pg_catalog: give the function that the filter calls a search_path of its own, \
+             ALTER FUNCTION … SET search_path"
+        } else {
+            "names without a schema are looked up in the search_path of this account"
+        };
+        Self::Filter(format!("{said} ({help})"))
     }
 }
 

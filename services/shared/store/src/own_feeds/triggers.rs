@@ -107,7 +107,8 @@ async fn filter_settings(connection: &mut PgConnection, name: &str) -> Result<St
          WHERE name IN ({SETTINGS}) AND (name <> 'default_text_search_config' OR setting LIKE 'pg\\_catalog.%')
            AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc($1)
              AND (prosqlbody::text ~ '{{(COERCEVIAIO|COERCETODOMAIN|XMLEXPR) '
-               OR prosqlbody::text LIKE '%:funcid ' || 'quote_ident(text)'::regprocedure::oid || ' %'
+               OR prosqlbody::text ~ format(':(op)?funcid (%s|%s|%s) ', 'quote_ident(text)'::regprocedure::oid,
+                 'textanycat(text,anynonarray)'::regprocedure::oid, 'anytextcat(anynonarray,text)'::regprocedure::oid)
                OR EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid
                  AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))))"
     );
