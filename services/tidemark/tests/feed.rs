@@ -5,12 +5,12 @@ mod common;
 
 use std::fs;
 
-use common::Place;
+use common::{LONG, Place};
 use sqlx::{
-    Executor, PgPool,
+    AssertSqlSafe, Executor, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use test_support::with_database;
+use test_support::{ServerFiles, wait_until, with_database};
 use tokio::io::AsyncWriteExt;
 
 /// A place with a database that has three orders.
@@ -75,8 +75,8 @@ async fn a_feed_is_added_listed_and_removed(pool: PgPoolOptions, options: PgConn
     let (_, json, _) = shop.feed(&["list", "--json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let expected = serde_json::json!([
-        {"name": "open", "table": "public.orders", "where": "status = 'open'", "owner": null, "count": 3, "state": "ok"},
-        {"name": "orders", "table": "public.orders", "where": null, "owner": null, "count": 4, "state": "ok"},
+        {"name": "open", "table": "public.orders", "where": "status = 'open'", "owner": null, "follow": "table", "count": 3, "problem": null, "state": "ok"},
+        {"name": "orders", "table": "public.orders", "where": null, "owner": null, "follow": "table", "count": 4, "problem": null, "state": "ok"},
     ]);
     assert_eq!(json, expected);
     for name in ["open", "orders"] {
@@ -91,6 +91,7 @@ async fn what_is_wrong_is_said_and_told_by_the_exit_code(pool: PgPoolOptions, op
     fs::write(shop.place.work.join("object.json"), "{}").unwrap();
     fs::write(shop.place.work.join("twice.json"), r#"[{"name":"a","table":"b.c"},{"name":"a","table":"b.d"}]"#)
         .unwrap();
+    fs::write(shop.place.work.join("follow.json"), r#"[{"name":"a","table":"b.c","follow":"me"}]"#).unwrap();
     fs::write(shop.place.work.join("more.json"), r#"[{"name":"a","table":"b.c","filter":"x"}]"#).unwrap();
     for (code, arguments, words) in [
         (2, ["add", "Orders", "--table", "public.orders"], "cannot be the name of a feed"),
@@ -98,15 +99,26 @@ async fn what_is_wrong_is_said_and_told_by_the_exit_code(pool: PgPoolOptions, op
         (1, ["add", "orders", "--table", "public.none"], "there is no table public.none"),
         (1, ["add", "texts", "--table", "public.orders"], "the name texts is in use"),
         (2, ["sync", "--file", "missing.json", "--owner=me"], "failed to read the list missing.json: "),
-        (2, ["sync", "--file", "object.json", "--owner=me"], "is no JSON array of {\"name\",\"table\",\"where\"?}: "),
+        (
+            2,
+            ["sync", "--file", "object.json", "--owner=me"],
+            "is no JSON array of {\"name\",\"table\",\"where\"?,\"follow\"?}: ",
+        ),
         (2, ["sync", "--file", "more.json", "--owner=me"], "unknown field `filter`"),
         (2, ["sync", "--file", "twice.json", "--owner=me"], "the list has the name a twice"),
+        (2, ["sync", "--file", "follow.json", "--owner=me"], "unknown variant `me`, expected `table` or `name`"),
         (2, ["sync", "--file", "-", "--owner=me"], "the list - is no JSON array"),
     ] {
         let (ended, out, err) = shop.feed(&arguments).await;
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{arguments:?}: {err}");
         assert!(err.starts_with("error: ") && err.contains(words), "{arguments:?}: {err}");
     }
+    shop.pool.execute("CREATE TABLE \"User\" ()").await.unwrap();
+    let (ended, _, err) = shop.feed(&["add", "users", "--table", "public.User"]).await;
+    let hint = "error: there is no table public.User in this database, but there is public.\"User\": a name without quotes is read in small letters";
+    assert_eq!((ended, err.as_str()), (Some(1), hint));
+    let (ended, _, err) = shop.feed(&["add", "users", "--table", "public.orders", "--follow", "me"]).await;
+    assert!(ended == Some(2) && err.contains("it is neither `table` nor `name`"), "{err}");
     let (ended, _, err) = shop.feed(&["remove", "orders"]).await;
     assert_eq!(ended, Some(1));
     assert!(err.contains("there is no feed of your own called orders"), "{err}");
@@ -138,4 +150,124 @@ async fn a_list_from_a_file_or_standard_input_is_brought_about(pool: PgPoolOptio
     assert_eq!(lines[1], "error: 1 of 3 feeds are not as they are listed");
     assert_eq!(shop.feed_with(&["sync", "--file", "-", "--owner", "another"], "[]").await, done(""));
     assert_eq!(shop.feed_with(&["sync", "--file", "-"], "[]").await, done("all: removed\nopen: removed"));
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_feed_that_is_not_right_is_listed_with_the_reason_and_exit_code_1(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = Shop::open(pool, options).await;
+    shop.feed(&["add", "by-table", "--table", "public.orders"]).await;
+    shop.feed(&["add", "by-name", "--table", "public.orders", "--follow", "name"]).await;
+    shop.feed(&["add", "short", "--table", "public.orders", "--where", "10 / length(status) > 1"]).await;
+    let list = r#"[{"name":"listed","table":"public.orders"},{"name":"listed-table","table":"public.orders","follow":"table"}]"#;
+    shop.feed_with(&["sync", "--file", "-"], list).await;
+    let (code, _, err) = shop.feed(&["list"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+
+    shop.pool.execute("INSERT INTO orders VALUES ('')").await.unwrap();
+    shop.pool.execute("ALTER TABLE orders RENAME TO old; CREATE TABLE orders (status text)").await.unwrap();
+    let (code, out, err) = shop.feed(&["list", "--json"]).await;
+    assert_eq!((code, err.as_str()), (Some(1), "error: 3 of 5 feeds are not right"));
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let listed: Vec<serde_json::Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|feed| serde_json::json!([feed["name"], feed["table"], feed["follow"], feed["problem"], feed["state"]]))
+        .collect();
+    let swapped = "another table has its name now";
+    assert_eq!(
+        serde_json::json!(listed),
+        serde_json::json!([
+            ["by-name", "public.old", "name", "swapped", swapped],
+            ["by-table", "public.old", "table", null, "ok"],
+            ["listed", "public.old", "name", "swapped", swapped],
+            ["listed-table", "public.old", "table", null, "ok"],
+            ["short", "public.old", "table", "filter_failed", "the filter failed on a row (SQLSTATE 22012)"],
+        ])
+    );
+    let (code, out, err) = shop.feed(&["list"]).await;
+    assert_eq!((code, err.as_str()), (Some(1), "error: 3 of 5 feeds are not right"));
+    assert!(out.contains("the filter failed on a row (SQLSTATE 22012)") && out.contains(swapped), "{out}");
+
+    // Those of a list are replaced by the list, the others by hand.
+    let list = list.replace(r#","follow":"table""#, "");
+    let synced = shop.feed_with(&["sync", "--file", "-"], &list).await;
+    assert_eq!(synced, done("listed: replaced\nlisted-table: replaced"));
+    for name in ["by-name", "short"] {
+        shop.feed(&["remove", name]).await;
+    }
+    let (code, out, err) = shop.feed(&["list"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+}
+
+/// What `add` and `list` say on standard error.
+async fn notes(shop: &Shop) -> [String; 2] {
+    let (code, _, added) = shop.feed(&["add", "orders", "--table", "public.orders"]).await;
+    assert_eq!(code, Some(0), "{added}");
+    let (code, _, listed) = shop.feed(&["list"]).await;
+    assert_eq!(code, Some(0), "{listed}");
+    shop.feed(&["remove", "orders"]).await;
+    [added, listed]
+}
+
+const TEMPORARY_FILES: &str = "note: temp_file_limit is set on this server: a COPY, and with a filter an UPDATE, of this table writes about its rows' size of \
+    temporary files more from now on, and is refused above the limit (docs/operations.md, \"What it costs\")";
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_limit_of_temporary_files_is_said(pool: PgPoolOptions, options: PgConnectOptions) {
+    let name = options.get_database().unwrap().to_owned();
+    let shop = Shop::open(pool, options).await;
+    let none = ["", ""].map(str::to_owned);
+    assert_eq!(notes(&shop).await, none);
+    for (limit, back) in [
+        ("ALTER DATABASE \"NAME\" SET temp_file_limit = '1GB'", "ALTER DATABASE \"NAME\" RESET temp_file_limit"),
+        (
+            "ALTER ROLE CURRENT_USER IN DATABASE \"NAME\" SET temp_file_limit = 0",
+            "ALTER ROLE CURRENT_USER IN DATABASE \"NAME\" RESET temp_file_limit",
+        ),
+    ] {
+        shop.pool.execute(AssertSqlSafe(limit.replace("NAME", &name))).await.unwrap();
+        assert_eq!(notes(&shop).await, [TEMPORARY_FILES.to_owned(), String::new()], "{limit}");
+        shop.pool.execute(AssertSqlSafe(back.replace("NAME", &name))).await.unwrap();
+        assert_eq!(notes(&shop).await, none, "{back}");
+    }
+    // That there is none is no limit.
+    let unlimited = "ALTER DATABASE \"NAME\" SET temp_file_limit = -1";
+    shop.pool.execute(AssertSqlSafe(unlimited.replace("NAME", &name))).await.unwrap();
+    assert_eq!(notes(&shop).await, none);
+}
+
+/// Settings of the whole server, on one of this test's own.
+#[tokio::test]
+async fn settings_of_the_server_that_matter_are_said() {
+    let files = ServerFiles::find().await.unwrap();
+    let directory = files.root.join("data");
+    files.initialise(&directory).await;
+    let server = files.serve(&directory, &[("max_prepared_transactions", "5")]).await;
+    let pool = server.pool();
+    store::MIGRATOR.run(&pool).await.unwrap();
+    pool.execute("CREATE TABLE orders (status text); CREATE ROLE writer").await.unwrap();
+    let url = format!("postgres://postgres:{}@{}/postgres", files.password, server.addr);
+    let shop = Shop { place: Place::new(), url, pool };
+    let prepares = "note: transactions can be prepared on this server (max_prepared_transactions): changes of these tables are seen within 200 ms, not immediately";
+    assert_eq!(shop.feed(&["list", "--json"]).await, done("[]"), "there is no feed that it matters to");
+    assert_eq!(notes(&shop).await, ["", prepares].map(str::to_owned));
+    for (limit, back) in [
+        ("ALTER SYSTEM SET temp_file_limit = '1GB'", "ALTER SYSTEM RESET temp_file_limit"),
+        ("ALTER ROLE ALL SET temp_file_limit = '1GB'", "ALTER ROLE ALL RESET temp_file_limit"),
+        ("ALTER ROLE writer SET temp_file_limit = '1GB'", "ALTER ROLE writer RESET temp_file_limit"),
+    ] {
+        shop.pool.execute(limit).await.unwrap();
+        shop.pool.execute("SELECT pg_reload_conf()").await.unwrap();
+        // The server reads its file a moment later.
+        wait_until(LONG, limit, async || notes(&shop).await == [TEMPORARY_FILES, prepares]).await;
+        shop.pool.execute(back).await.unwrap();
+        shop.pool.execute("SELECT pg_reload_conf()").await.unwrap();
+        wait_until(LONG, back, async || notes(&shop).await == ["", prepares]).await;
+    }
+    shop.pool.close().await;
+    server.stop().await;
 }
