@@ -1,8 +1,10 @@
-//! Parts that only tests use: a TCP proxy that can be cut or frozen, a PgBouncer, services as processes, and a way to wait for a
-//! condition.
+//! Parts that only tests use: a TCP proxy that can be cut or frozen, a PgBouncer, servers, services
+//! as processes with their output, and a way to wait for a condition.
 #![expect(clippy::panic, reason = "a test fails by panicking, and these parts run only in tests")]
 
+mod output;
 mod pgbouncer;
+mod port;
 mod program;
 mod proxy;
 mod server;
@@ -11,8 +13,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use output::{Lines, Output};
 pub use pgbouncer::{PgBouncer, PoolMode};
-pub use program::{Answer, Program, command, get};
+pub use port::ReservedPort;
+pub use program::{Answer, Program, command, get, listening};
 pub use proxy::Proxy;
 pub use server::{Server, ServerFiles};
 

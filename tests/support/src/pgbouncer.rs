@@ -2,27 +2,16 @@
 
 use std::{
     env, fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::process::{Child, Command};
 
-use crate::through;
-
-/// Timeout for the start, generous for a machine that compiles at the same time.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Ports that are tried: another process may take a free one before PgBouncer does.
-const PORT_ATTEMPTS: usize = 5;
+use crate::{Output, ReservedPort, through};
 
 /// The user that PgBouncer runs as when the test is root, because it refuses to be root: `nobody` on almost every system.
 const NOBODY: u32 = 65_534;
@@ -39,10 +28,11 @@ pub enum PoolMode {
 /// A running PgBouncer that leads to every database of one server. It ends when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
-    addr: SocketAddr,
+    port: ReservedPort,
     /// Killed when dropped.
     _child: Child,
     _directory: Directory,
+    _output: Output,
 }
 
 impl PgBouncer {
@@ -55,60 +45,32 @@ impl PgBouncer {
     /// If there is no PgBouncer on this machine, or if it does not start.
     pub async fn start(server: &str, mode: PoolMode) -> Self {
         let program = find().await;
-        for _ in 0..PORT_ATTEMPTS {
-            if let Some(started) = Self::start_on(free_port(), &program, server, mode).await {
-                return started;
-            }
-        }
-        panic!("{} did not start on {PORT_ATTEMPTS} ports", program.display())
-    }
-
-    /// `None` if the port is taken.
-    async fn start_on(port: u16, program: &Path, server: &str, mode: PoolMode) -> Option<Self> {
+        let Ok(mut port) = ReservedPort::take() else { panic!("no free port") };
         let directory = Directory::new();
-        let settings =
-            directory.write("pgbouncer.ini", &settings(port, server, mode, &directory.write("users", &users(server))));
-        let mut command = Command::new(program);
+        let users = directory.write("users", &users(server));
+        let settings = directory.write("pgbouncer.ini", &settings(port.addr().port(), server, mode, &users));
+        let mut command = Command::new(&program);
         command.arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         if directory.belongs_to_nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
+        port.hand_over();
         let Ok(mut child) = command.spawn() else { panic!("failed to start {}", program.display()) };
-        let Some(stderr) = child.stderr.take() else { panic!("a program without a standard error") };
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let listening = format!("listening on {addr}");
-        let mut lines = BufReader::new(stderr).lines();
-        let mut log = Vec::new();
-        let started = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                // Its own words for it: another process on this port would answer as well.
-                if line.ends_with(&listening) {
-                    return true;
-                }
-                log.push(line);
-            }
-            false
-        };
-        match timeout(START_TIMEOUT, started).await {
-            Ok(true) => {}
-            _ if log.iter().any(|line| line.contains("in use")) => return None,
-            _ => panic!("{} did not start:\n{}", program.display(), log.join("\n")),
-        }
-        // It would wait if nobody read what else it logs.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Some(Self { addr, _child: child, _directory: directory })
+        let output = Output::of("PgBouncer", &mut child);
+        output.err().line(&format!("listening on {}", port.addr())).await;
+        Self { port, _child: child, _directory: directory, _output: output }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr()
     }
 
     /// The same database through it.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
-        through(url, self.addr)
+        through(url, self.addr())
     }
 }
 
@@ -117,13 +79,6 @@ async fn find() -> PathBuf {
     match Command::new(script).output().await {
         Ok(found) if found.status.success() => PathBuf::from(String::from_utf8_lossy(&found.stdout).trim()),
         _ => panic!("PgBouncer is missing; `make need-pgbouncer` installs it or names the command that does"),
-    }
-}
-
-fn free_port() -> u16 {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()) {
-        Ok(addr) => addr.port(),
-        Err(error) => panic!("failed to find a free port: {error}"),
     }
 }
 

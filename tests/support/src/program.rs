@@ -1,21 +1,15 @@
 //! A service as its users start it: a process that is told everything by its environment.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
     time::timeout,
 };
 
-use crate::{wait_for, wait_until};
+use crate::{Lines, Output, wait_until};
 
 /// Long against anything that a healthy system does, also on a machine that compiles at the same time.
 const LONG: Duration = Duration::from_secs(20);
@@ -49,7 +43,7 @@ pub struct Program {
     pub users: SocketAddr,
     /// For health and metrics.
     pub admin: SocketAddr,
-    said: Arc<Mutex<Vec<String>>>,
+    output: Output,
 }
 
 impl Program {
@@ -58,32 +52,16 @@ impl Program {
     /// # Panics
     /// If it does not.
     pub async fn start(program: &Path, environment: &[(&str, &str)]) -> Self {
-        let Ok(mut child) = command(program, environment).stdout(Stdio::null()).spawn() else {
-            panic!("no {}", program.display())
-        };
-        let Some(stderr) = child.stderr.take() else { panic!("a program without a standard error") };
-        let said = Arc::<Mutex<Vec<String>>>::default();
-        let saying = Arc::clone(&said);
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                saying.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
-        let address = |line: &str, name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
-        let listening = || {
-            let lines = said.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().find_map(|line| Some((address(line, "address=")?, address(line, "admin=")?)))
-        };
-        let ((users, admin), _) = wait_for(LONG, "the service says where it listens", async || listening()).await;
-        Self { child, users, admin, said }
+        let Ok(mut child) = command(program, environment).spawn() else { panic!("no {}", program.display()) };
+        let output = Output::of(&program.display().to_string(), &mut child);
+        let (users, admin) = listening(&output.err()).await;
+        Self { child, users, admin, output }
     }
 
     /// The lines that it has logged so far which contain this.
     #[must_use]
     pub fn said(&self, part: &str) -> Vec<String> {
-        let lines = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.contains(part)).cloned().collect()
+        self.output.err().with(part)
     }
 
     /// Asks the port for users.
@@ -122,6 +100,19 @@ impl Program {
             Ok(Ok(status)) => status.code(),
             other => panic!("it does not end: {other:?}"),
         }
+    }
+}
+
+/// Waits until a service logs its two addresses: for users, and for health and metrics.
+///
+/// # Panics
+/// If it does not.
+pub async fn listening(log: &Lines) -> (SocketAddr, SocketAddr) {
+    let line = log.line(" listening address=").await;
+    let address = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
+    match (address("address="), address("admin=")) {
+        (Some(users), Some(admin)) => (users, admin),
+        _ => panic!("no two addresses in {line:?}"),
     }
 }
 

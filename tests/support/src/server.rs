@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
@@ -17,13 +17,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{Proxy, wait_for};
+use crate::{Output, Proxy, ReservedPort, wait_until};
 
 /// Long against the start and the end of a server, also on a machine that compiles at the same time.
 const LONG: Duration = Duration::from_secs(30);
-
-/// Another program may take the port that was free a moment ago.
-const PORT_ATTEMPTS: usize = 3;
 
 /// A running server; it is killed when this goes.
 #[derive(Debug)]
@@ -32,6 +29,8 @@ pub struct Server {
     /// Where it listens.
     pub addr: SocketAddr,
     options: PgConnectOptions,
+    _port: ReservedPort,
+    _output: Output,
 }
 
 impl Server {
@@ -137,7 +136,8 @@ impl ServerFiles {
         let mut initdb = self.command(self.programs.join("initdb"));
         initdb.arg("-D").arg(directory).arg("--pwfile").arg(&file);
         initdb.args(["-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]);
-        assert!(initdb.status().await.unwrap().success(), "initdb");
+        let made = initdb.stderr(Stdio::piped()).output().await.unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
     }
 
     /// Starts a server and waits until it answers.
@@ -145,32 +145,31 @@ impl ServerFiles {
     /// # Panics
     /// If it does not answer.
     pub async fn serve(&self, directory: &Path, settings: &[(&str, &str)]) -> Server {
-        for _ in 0..PORT_ATTEMPTS {
-            let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-            let mut command = self.command(self.programs.join("postgres"));
-            command.arg("-D").arg(directory).arg("-p").arg(addr.port().to_string());
-            // Its own socket file would need a short path. Everything that is written stays for the standby, however late it asks.
-            command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]);
-            command.args(["-c", "wal_keep_size=1GB"]);
-            for (name, value) in settings {
-                command.arg("-c").arg(format!("{name}={value}"));
-            }
-            let mut child = command.spawn().unwrap();
-            let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(addr.port());
-            let options = options.username("postgres").password(&self.password).database("postgres");
-            let (started, _) = wait_for(LONG, "the server answers or ends", async || {
-                if child.try_wait().unwrap().is_some() {
-                    return Some(false);
-                }
-                let connection = options.connect().await.ok()?;
-                connection.close().await.ok().map(|()| true)
-            })
-            .await;
-            if started {
-                return Server { child, addr, options };
-            }
+        let mut port = ReservedPort::take().unwrap();
+        let addr = port.addr();
+        let mut command = self.command(self.programs.join("postgres"));
+        command.stderr(Stdio::piped());
+        command.arg("-D").arg(directory).arg("-p").arg(addr.port().to_string());
+        // Its own socket file would need a short path. Everything that is written stays for the standby, however late it asks.
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]);
+        command.args(["-c", "wal_keep_size=1GB"]);
+        for (name, value) in settings {
+            command.arg("-c").arg(format!("{name}={value}"));
         }
-        panic!("no server on {}", directory.display());
+        port.hand_over();
+        let mut child = command.spawn().unwrap();
+        let output = Output::of(&format!("Postgres on {}", directory.display()), &mut child);
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(addr.port());
+        let options = options.username("postgres").password(&self.password).database("postgres");
+        wait_until(LONG, "the server answers", async || {
+            assert_eq!(child.try_wait().unwrap(), None, "the server has ended");
+            match options.connect().await {
+                Ok(connection) => connection.close().await.is_ok(),
+                Err(_) => false,
+            }
+        })
+        .await;
+        Server { child, addr, options, _port: port, _output: output }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
-use test_support::{through, with_database};
+use test_support::{Output, listening, through, with_database};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
 };
@@ -25,6 +25,7 @@ pub struct Running {
     pub child: Child,
     pub public: SocketAddr,
     pub admin: SocketAddr,
+    _output: Output,
 }
 
 impl Running {
@@ -33,22 +34,12 @@ impl Running {
             vec![("DATABASE_URL", database), ("HOST", "127.0.0.1"), ("PORT", "0"), ("ADMIN_PORT", "0")];
         environment.extend(extra);
         let mut child = app(&environment).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (public, admin) = tokio::time::timeout(LONG, async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("the app says where it listens");
-                assert!(!password(database).is_some_and(|secret| line.contains(secret)), "{line}");
-                let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
-                if let (Some(public), Some(admin)) = (field("address="), field("admin=")) {
-                    return (public, admin);
-                }
-            }
-        })
-        .await
-        .unwrap();
-        // Somebody has to read what else it says, or it would wait for that.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, public, admin }
+        let output = Output::of("app", &mut child);
+        let (public, admin) = listening(&output.err()).await;
+        if let Some(secret) = password(database) {
+            assert_eq!(output.err().with(secret), [""; 0]);
+        }
+        Self { child, public, admin, _output: output }
     }
 
     pub async fn ready(&self) -> bool {

@@ -4,14 +4,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use sqlx::postgres::PgConnectOptions;
-use test_support::{through, wait_for, wait_until, with_database};
+use test_support::{Output, listening, through, wait_until, with_database};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
     time::{Instant, timeout},
@@ -23,7 +22,7 @@ pub struct Running {
     child: Child,
     pub public: SocketAddr,
     pub admin: SocketAddr,
-    said: Arc<Mutex<Vec<String>>>,
+    output: Output,
 }
 
 impl Running {
@@ -36,20 +35,11 @@ impl Running {
         command.env_clear().env("DATABASE_URL", url(options)).env("PAGE_DIR", page_dir());
         command.envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("ADMIN_PORT", "0"), ("DRAIN_SECONDS", "0")]);
         command.envs(extra.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let said = Arc::<Mutex<Vec<String>>>::default();
-        let saying = Arc::clone(&said);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                saying.lock().unwrap().push(line);
-            }
-        });
-        let listening =
-            || said.lock().unwrap().iter().find_map(|line| Some((field(line, "address=")?, field(line, "admin=")?)));
-        let ((public, admin), _) = wait_for(LONG, "the service says where it listens", async || listening()).await;
-        let running = Self { child, public, admin, said };
+        let output = Output::of(service, &mut child);
+        let (public, admin) = listening(&output.err()).await;
+        let running = Self { child, public, admin, output };
         let ready = async || running.request(admin, "GET", "/readyz", &[], "").await.starts_with("HTTP/1.1 200");
         wait_until(LONG, "the service is ready", ready).await;
         running
@@ -57,7 +47,7 @@ impl Running {
 
     /// The lines that it has logged so far which contain this.
     pub fn said(&self, part: &str) -> usize {
-        self.said.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+        self.output.err().with(part).len()
     }
 
     /// One request on a connection of its own.
@@ -112,10 +102,6 @@ impl Running {
         assert_eq!(status.code(), Some(0));
         began.elapsed()
     }
-}
-
-fn field(line: &str, name: &str) -> Option<SocketAddr> {
-    line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok())
 }
 
 /// The address of the test's own database, with the password that the server wants.

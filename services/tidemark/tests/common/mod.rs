@@ -12,7 +12,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,13 +19,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use test_support::{wait_for, wait_until};
+use test_support::{Lines, Output, wait_until};
 use tidemark::{process::is_running, scratch::Scratch};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, ChildStdin, Command},
-    task::JoinHandle,
+    time::timeout,
 };
 
 /// Long against anything that a healthy system does, also on a machine that compiles at the same time.
@@ -64,46 +63,15 @@ impl Place {
         command.env("DRAIN_SECONDS", "2");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (out, err) = (Lines::default(), Lines::default());
-        let readers = [
-            tokio::spawn(out.clone().follow(child.stdout.take().unwrap())),
-            tokio::spawn(err.clone().follow(child.stderr.take().unwrap())),
-        ];
+        let output = Output::of(&format!("tidemark {}", arguments.join(" ")), &mut child);
         let pid = i32::try_from(child.id().unwrap()).unwrap();
-        Run { input: child.stdin.take(), pid, child, out, err, readers }
+        Run { input: child.stdin.take(), pid, child, out: output.out(), err: output.err(), output }
     }
 }
 
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-/// Lines that a program has written so far.
-#[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    async fn follow(self, output: impl AsyncRead + Unpin) {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            self.0.lock().unwrap().push(line);
-        }
-    }
-
-    pub fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    pub fn text(&self) -> String {
-        self.all().join("\n")
-    }
-
-    /// Waits for a line that holds this.
-    pub async fn line(&self, part: &str) -> String {
-        let look = async || self.all().into_iter().find(|line| line.contains(part));
-        wait_for(LONG, &format!("the line {part:?}"), look).await.0
-    }
 }
 
 /// The running program. When this goes, also because a test failed, the program is killed, and its guard clears away after it.
@@ -113,7 +81,7 @@ pub struct Run {
     child: Child,
     pub out: Lines,
     pub err: Lines,
-    readers: [JoinHandle<()>; 2],
+    output: Output,
 }
 
 impl Run {
@@ -123,17 +91,15 @@ impl Run {
 
     /// Waits for the end. The exit code, or `None` after a signal.
     pub async fn end(&mut self) -> Option<i32> {
-        tokio::time::timeout(LONG, self.ended()).await.expect("an end in time")
+        timeout(LONG, self.ended()).await.expect("an end in time")
     }
 
     /// The same for what takes its time.
     pub async fn ended(&mut self) -> Option<i32> {
         drop(self.input.take());
         let status = self.child.wait().await.unwrap();
-        for reader in &mut self.readers {
-            // A process that outlived the program would hold the pipe open: that is an error too.
-            tokio::time::timeout(LONG, reader).await.expect("the end of its output").unwrap();
-        }
+        // A process that outlived the program would hold the pipe open: that is an error too.
+        timeout(LONG, self.output.closed()).await.expect("the end of its output");
         status.code()
     }
 }
