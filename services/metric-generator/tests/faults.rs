@@ -11,10 +11,22 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use test_support::{Program, wait_until};
+use tokio::time::sleep;
 
-/// Complaints in the log.
+/// A sample that waits for longer is counted as late.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Warnings and errors in the log, without those about an exceeded time limit: on a busy machine a
+/// connection may take longer, and the next attempt succeeds.
 fn complaints(generator: &Program) -> Vec<String> {
-    [generator.said(" WARN "), generator.said(" ERROR ")].concat()
+    let mut complaints = [generator.said(" WARN "), generator.said(" ERROR ")].concat();
+    complaints.retain(|line| ![" within ", "timed out"].iter().any(|limit| line.contains(limit)));
+    complaints
+}
+
+/// How many samples wait.
+async fn waiting(generator: &Program) -> f64 {
+    generator.metric("tidemark_samples_waiting").await
 }
 
 async fn count(generator: &Program, outcome: &str) -> f64 {
@@ -41,13 +53,19 @@ async fn two_generators_at_once_store_each_sample_once(pool: PgPool) {
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn while_the_database_is_away_nothing_looks_fresh_and_nothing_is_lost(pool: PgPool) {
     let (generator, proxy) = start_behind_proxy(&pool, &[]).await;
+    let failures = async || generator.metric("tidemark_sample_store_failures_total").await;
+    let (logged, failed) = (generator.said("samples cannot be stored").len(), failures().await);
     proxy.cut();
     wait_until(LONG, "there is no latest", async || generator.get("/metrics?limit=1").await.status == 503).await;
     for path in ["/servers", "/metrics?limit=1", "/metrics?limit=1&serverId=server-1", "/metrics?limit=5"] {
         is_error(&generator.get(path).await, 503, "database_unavailable");
     }
     is_error(&generator.get("/metrics?limit=0").await, 400, "limit_invalid");
-    wait_until(LONG, "samples wait", async || generator.metric("tidemark_samples_waiting").await >= 6.0).await;
+    wait_until(LONG, "samples wait", async || waiting(&generator).await >= 6.0).await;
+    // From now on every sample that waits has waited long enough to be late.
+    sleep(LATE).await;
+    wait_until(LONG, "storing has failed more than once", async || failures().await >= failed + 2.0).await;
+    assert_eq!(generator.said("samples cannot be stored").len(), logged + 1, "an outage is logged once");
     assert_eq!(
         generator.readiness().await,
         (true, "samples: the database is away, samples wait\nserving: yes\n".into())
@@ -60,12 +78,13 @@ async fn while_the_database_is_away_nothing_looks_fresh_and_nothing_is_lost(pool
         answer.status == 200 && metrics(&answer).iter().all(|sample| second(sample) as f64 >= back - 1.0)
     };
     let took = wait_until(LONG, "the latest is fresh", fresh).await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    wait_until(LONG, "nothing waits", async || generator.metric("tidemark_samples_waiting").await == 0.0).await;
+    // The generator tries every 500 ms, however long the outage was; on a busy machine the first
+    // attempt may fail.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    wait_until(LONG, "nothing waits", async || waiting(&generator).await == 0.0).await;
     assert_eq!(faults(&pool).await, (0, 0), "rows that are double, rows that are missing");
-    assert!(generator.metric("tidemark_samples_late_total").await > 0.0);
+    assert!(generator.metric("tidemark_samples_late_total").await >= 6.0);
     assert_eq!((count(&generator, "dropped").await, count(&generator, "refused").await), (0.0, 0.0));
-    assert_eq!(generator.said("samples cannot be stored").len(), 1, "an outage is logged once");
 }
 
 #[sqlx::test(migrations = false)]
@@ -99,8 +118,9 @@ async fn a_database_that_does_not_answer_does_not_hold_up_the_end(pool: PgPool) 
     proxy.freeze();
     let frozen = now();
     wait_until(LONG, "there is no latest", async || generator.get("/metrics?limit=1").await.status == 503).await;
-    // A sample is taken when a second begins: by the middle of the next one there is one that waits.
-    wait_until(LONG, "a sample waits", async || now() > frozen.floor() + 1.5).await;
+    // A sample is taken at the start of each second. 1.5 s after such a start one waits on a busy
+    // machine too, and the exchange that hangs has not reached its timeout of 3 s.
+    wait_until(LONG, "a sample waits", async || now() > frozen.floor() + 2.5).await;
     let began = now();
     assert_eq!(generator.stop().await, Some(0));
     assert!(now() - began < 4.0, "{}", now() - began);
