@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Display,
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
@@ -18,7 +19,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, Command},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +30,30 @@ const TAIL: usize = 30;
 
 /// Longest line that is kept whole, bytes.
 const LINE: u64 = 4096;
+
+/// Time limit of a start with several steps, which share it.
+#[derive(Debug, Clone, Copy)]
+pub struct StartLimit {
+    began: Instant,
+    limit: Duration,
+}
+
+impl StartLimit {
+    /// Begins now.
+    pub fn new(limit: Duration) -> Self {
+        Self { began: Instant::now(), limit }
+    }
+
+    /// The result of one step, or `None` if the limit passes first.
+    pub async fn apply<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        timeout(self.limit.saturating_sub(self.began.elapsed()), step).await.ok()
+    }
+
+    /// The limit in words.
+    pub fn describe(&self) -> impl Display + use<> {
+        humantime::format_duration(self.limit)
+    }
+}
 
 /// What all child processes share.
 #[derive(Debug, Clone)]
@@ -104,6 +129,11 @@ impl Process {
     /// The last lines that it wrote.
     pub fn tail(&self) -> String {
         self.tail.text()
+    }
+
+    /// The same, for use after the process has been dropped.
+    pub fn tail_handle(&self) -> Tail {
+        self.tail.clone()
     }
 
     /// The last lines of a process that has ended. What it wrote may still be on its way to us, so this waits a moment for the rest.
@@ -187,9 +217,9 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The last lines of a process.
+/// The last lines of a process. Clones share them.
 #[derive(Debug, Clone, Default)]
-struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     /// Reads until the process and its children have closed their end.
@@ -218,7 +248,8 @@ impl Tail {
         lines.push_back(line);
     }
 
-    fn text(&self) -> String {
+    /// All of them, indented.
+    pub fn text(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
     }

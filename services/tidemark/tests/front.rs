@@ -364,9 +364,8 @@ async fn a_stream_finds_a_replica_that_takes_it_and_is_kept_when_replicas_come_a
             until(stream, "data: good\n\n").await;
         }
         stand.receivers();
-        let ending = Instant::now();
+        // These streams have no end of their own: a front that waited for them would not end.
         stand.end().await;
-        assert!(ending.elapsed() < Duration::from_secs(1), "the front waits for no stream: {:?}", ending.elapsed());
         for stream in &mut streams {
             let mut rest = String::new();
             timeout(LONG, stream.read_to_string(&mut rest)).await.expect("the end of the stream").unwrap();

@@ -12,6 +12,7 @@ use common::{
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use test_support::ReservedPort;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -95,12 +96,13 @@ async fn what_cannot_be_watched_is_named() {
 
 #[tokio::test]
 async fn an_address_where_nobody_listens_is_told_once_while_it_goes_on_trying() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut closed = ReservedPort::take().unwrap();
     let place = Place::new();
-    let mut run = place.start(&["watch", &format!("http://{free}")]);
+    let mut run = place.start(&["watch", &format!("http://{}", closed.addr())]);
     run.out.line("no connection: failed to connect: Connection refused").await;
     let script = Script::new(vec![vec![Act::Say(hello("one")), Act::Say(set(1)), Act::Listen]]);
-    let listener = TcpListener::bind(free).await.unwrap();
+    closed.hand_over();
+    let listener = TcpListener::bind(closed.addr()).await.unwrap();
     let routes = Router::new().route("/ws", get(connect)).with_state(script);
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     run.out.line("one  texts  10  version 1").await;

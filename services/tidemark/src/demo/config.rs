@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Error, replicas::Service};
-use crate::postgres;
+use crate::{postgres, process::StartLimit};
 
 /// Where `make page` puts the page.
 const PAGE_DIR: &str = "frontend/dist";
@@ -58,6 +58,13 @@ pub(super) struct Config {
     pub generators: u16,
     pub bin_dir: PathBuf,
     pub page_dir: PathBuf,
+}
+
+impl Config {
+    /// The limit of a start that begins now.
+    pub fn start_limit(&self) -> StartLimit {
+        StartLimit::new(self.postgres.start_timeout)
+    }
 }
 
 impl Args {

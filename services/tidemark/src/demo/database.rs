@@ -1,6 +1,6 @@
 //! The demo's own database: kept running, as a replica is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     postgres::{self, Cluster, Server},
-    process::{Household, describe},
+    process::{Household, StartLimit, Tail, describe},
     say,
 };
 
@@ -20,19 +20,31 @@ const NAME: &str = "postgres";
 pub(super) struct Database {
     cluster: Cluster,
     server: Server,
+    start_timeout: Duration,
     roster: Arc<Roster>,
 }
 
 impl Database {
-    pub async fn start(options: postgres::Options, roster: &Arc<Roster>, household: &Household) -> Result<Self, Error> {
-        let mut cluster = Cluster::prepare(options, None, household).await?;
-        let server = cluster.start().await?;
+    pub async fn start(
+        options: postgres::Options,
+        limit: &StartLimit,
+        roster: &Arc<Roster>,
+        household: &Household,
+    ) -> Result<Self, Error> {
+        let start_timeout = options.start_timeout;
+        let mut cluster = Cluster::prepare(options, None, limit, household).await?;
+        let server = cluster.start(limit).await?;
         roster.set(Entry::database(NAME, server.pid(), cluster.url()))?;
-        Ok(Self { cluster, server, roster: Arc::clone(roster) })
+        Ok(Self { cluster, server, start_timeout, roster: Arc::clone(roster) })
     }
 
     pub fn url(&self) -> String {
         self.cluster.url()
+    }
+
+    /// The last lines that the first server wrote.
+    pub fn tail_handle(&self) -> Tail {
+        self.server.tail_handle()
     }
 
     /// Starts a new server on the same data and port whenever one has died, until the token is cancelled.
@@ -54,7 +66,8 @@ impl Database {
                     return;
                 }
                 // Processes of a server that was killed may still be leaving: then the next attempt succeeds.
-                match token.run_until_cancelled(self.cluster.start()).await {
+                let limit = StartLimit::new(self.start_timeout);
+                match token.run_until_cancelled(self.cluster.start(&limit)).await {
                     Some(Ok(server)) => break server,
                     Some(Err(error)) => say::line(error),
                     None => return, // a server that was about to start is ended by the guard

@@ -21,7 +21,7 @@ pub use config::Args;
 use crate::{
     front::{self, Door, Front},
     postgres,
-    process::Household,
+    process::{Household, StartLimit, Tail},
     say,
 };
 use config::Config;
@@ -88,15 +88,21 @@ pub enum Error {
         /// The last lines that it wrote.
         tail: String,
     },
-    /// A replica does not become ready.
-    #[error("{name} was not ready after {seconds} s. Its last lines:\n{tail}")]
+    /// A replica did not become ready before its limit.
+    #[error(
+        "{name} was not ready within {limit} ({report}); --start-timeout sets the limit. Its last lines:\n{tail}{database}"
+    )]
     Slow {
         /// Which.
         name: String,
-        /// How long it had.
-        seconds: u64,
+        /// The limit of the start.
+        limit: String,
+        /// What `GET /readyz` answered last.
+        report: String,
         /// The last lines that it wrote.
         tail: String,
+        /// The last lines of the demo's own database, with a heading.
+        database: String,
     },
     /// Nothing serves the address any more.
     #[error("the front ended")]
@@ -106,12 +112,23 @@ pub enum Error {
     Prepare(#[source] io::Error),
 }
 
+impl Error {
+    /// Adds what the demo's own database printed, which may be why a replica was not ready.
+    fn with_database(mut self, tail: Option<&Tail>) -> Self {
+        if let (Self::Slow { database, .. }, Some(tail)) = (&mut self, tail) {
+            *database = format!("\nThe last lines of postgres:\n{}", tail.text());
+        }
+        self
+    }
+}
+
 /// Runs until the first SIGINT or SIGTERM. A second one ends everything at once. SIGUSR1 replaces all dashboards, new ones first.
 ///
 /// # Errors
 /// [`Error`]; each says what to do. Replicas that were not ready by then are ended by the guard.
 pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     let config = args.check()?;
+    let limit = config.start_limit();
     // The front holds two sockets for each page.
     runtime::raise_file_limit();
     let signals = runtime::signals().map_err(Error::Prepare)?;
@@ -131,7 +148,7 @@ pub async fn run(args: Args, household: &Household) -> Result<(), Error> {
     front_tasks.tracker.spawn(front::serve(internal, Arc::clone(&front), Door::Services));
     let system = System::new(signals.hurry.clone());
 
-    let starting = system.start(config, front, generator_url, &roster, household);
+    let starting = system.start(config, &limit, front, generator_url, &roster, household);
     let started = tokio::select! {
         started = starting => started.map(Some),
         () = signals.stop.cancelled() => Ok(None),
@@ -174,19 +191,20 @@ impl System {
     async fn start(
         &self,
         config: Config,
+        limit: &StartLimit,
         front: Arc<Front>,
         generator_url: String,
         roster: &Arc<Roster>,
         household: &Household,
     ) -> Result<Arc<Stage>, Error> {
-        let database_url = match config.database_url.clone() {
-            Some(url) => url,
+        let (database_url, database_tail) = match config.database_url.clone() {
+            Some(url) => (url, None),
             None => {
                 say::line("starting Postgres");
-                let database = database::Database::start(config.postgres.clone(), roster, household).await?;
-                let url = database.url();
+                let database = database::Database::start(config.postgres.clone(), limit, roster, household).await?;
+                let (url, tail) = (database.url(), database.tail_handle());
                 self.database.tracker.spawn(database.keep(self.database.token.clone(), self.hurry.clone()));
-                url
+                (url, Some(tail))
             }
         };
         let counts = Service::ALL.map(|service| format!("{} x {}", service.count(&config), service.name()));
@@ -204,7 +222,8 @@ impl System {
             dashboards: Mutex::default(),
         };
         let stage = Arc::new(stage);
-        for replica in stage.all().await? {
+        let replicas = stage.all(limit).await.map_err(|error| error.with_database(database_tail.as_ref()))?;
+        for replica in replicas {
             self.replicas.tracker.spawn(replica.keep());
         }
         Ok(stage)

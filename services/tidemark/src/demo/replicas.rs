@@ -23,16 +23,10 @@ use super::{
 use crate::{
     front::{Backend, Front, Membership, Pool},
     guard::Ending,
-    postgres::free_port,
-    process::{Household, Process, describe},
+    postgres::ReservedPort,
+    process::{Household, Process, StartLimit, describe},
     say,
 };
-
-/// How long a replica may take to be ready. It takes a fraction of a second; a machine that is compiling needs longer.
-const READY: Duration = Duration::from_secs(20);
-
-/// Another program may take a port that was free a moment ago.
-const ATTEMPTS: u32 = 3;
 
 /// Everybody leaves at once, so nobody has to be moved away: a first SIGTERM asks, a second one says "now".
 const STOP: [(Signal, Duration); 3] = [
@@ -56,6 +50,12 @@ pub(super) enum Service {
 impl Service {
     /// All of them, in the order of the variants.
     pub const ALL: [Self; 3] = [Self::App, Self::Dashboard, Self::MetricGenerator];
+
+    /// The order of the start: the app migrates the database, which the others need, and a
+    /// dashboard needs the generator's list of servers. If all replicas started at the same time,
+    /// all would open their connections at the same time. A connection has one second, so on a busy
+    /// machine most attempts time out, and the retries delay each other in the same way.
+    const START_ORDER: [Self; 3] = [Self::App, Self::MetricGenerator, Self::Dashboard];
 
     /// The name of the program.
     pub fn name(self) -> &'static str {
@@ -107,65 +107,64 @@ pub(super) struct Replica {
     service: Service,
     process: Process,
     place: Membership,
+    /// Reserved as long as the replica runs.
+    _ports: [ReservedPort; 2],
     /// Cancelled when others have come in its place.
     retire: CancellationToken,
 }
 
 impl Stage {
-    /// Starts all replicas at the same time.
-    pub async fn all(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
+    /// Starts all replicas: one service after the other, the replicas of one service together.
+    pub async fn all(self: &Arc<Self>, limit: &StartLimit) -> Result<Vec<Replica>, Error> {
         let dashboards = self.dashboards.lock().await.clone();
-        let all = Service::ALL.into_iter().flat_map(|service| (0..service.count(&self.config)).map(move |_| service));
-        let retire = |service| match service {
-            Service::Dashboard => dashboards.clone(),
-            Service::App | Service::MetricGenerator => CancellationToken::new(),
-        };
-        try_join_all(all.map(|service| self.launch(service, retire(service)))).await
+        let mut replicas = Vec::new();
+        for service in Service::START_ORDER {
+            let launching = (0..service.count(&self.config)).map(|_| {
+                let retire = match service {
+                    Service::Dashboard => dashboards.clone(),
+                    Service::App | Service::MetricGenerator => CancellationToken::new(),
+                };
+                self.launch(service, limit, retire)
+            });
+            replicas.extend(try_join_all(launching).await?);
+        }
+        Ok(replicas)
     }
 
     /// A rolling update: as many new dashboards start as there are, and when all of them are ready, the old ones leave.
     pub async fn roll(self: &Arc<Self>) -> Result<Vec<Replica>, Error> {
         let mut current = self.dashboards.lock().await;
         let next = CancellationToken::new();
-        let count = 0..Service::Dashboard.count(&self.config);
-        let fresh = try_join_all(count.map(|_| self.launch(Service::Dashboard, next.clone()))).await?;
+        let (count, limit) = (Service::Dashboard.count(&self.config), self.config.start_limit());
+        let fresh = try_join_all((0..count).map(|_| self.launch(Service::Dashboard, &limit, next.clone()))).await?;
         std::mem::replace(&mut *current, next).cancel();
         Ok(fresh)
     }
 
     /// Starts a replica under a new name and waits until it is ready.
-    async fn launch(self: &Arc<Self>, service: Service, retire: CancellationToken) -> Result<Replica, Error> {
-        let number = self.numbers[service as usize].fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}", service.name());
-        for _ in 1..ATTEMPTS {
-            match self.attempt(service, &name, &retire).await {
-                Err(Error::Ended { tail, .. }) if tail.contains("Address already in use") => {}
-                outcome => return outcome,
-            }
-        }
-        self.attempt(service, &name, &retire).await
-    }
-
-    async fn attempt(
+    async fn launch(
         self: &Arc<Self>,
         service: Service,
-        name: &str,
-        retire: &CancellationToken,
+        limit: &StartLimit,
+        retire: CancellationToken,
     ) -> Result<Replica, Error> {
-        let failed = |source| Error::Spawn { name: name.to_owned(), source };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(failed)?));
-        let mut process =
-            Process::spawn(&self.household, name, self.command(service, name, address, admin), Ending::Kill)
-                .map_err(failed)?;
+        let number = self.numbers[service as usize].fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", service.name());
+        let failed = |source| Error::Spawn { name: name.clone(), source };
+        let mut ports = [ReservedPort::take().map_err(failed)?, ReservedPort::take().map_err(failed)?];
+        let [address, admin] = ports.each_ref().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())));
+        ports.iter_mut().for_each(ReservedPort::hand_over);
+        let command = self.command(service, &name, address, admin);
+        let mut process = Process::spawn(&self.household, &name, command, Ending::Kill).map_err(failed)?;
         let mut place = service.pool(&self.front).join(Backend { address, admin });
-        let name = name.to_owned();
         let ended = tokio::select! {
             status = process.wait() => Some(status),
-            ready = tokio::time::timeout(READY, place.ready()) => {
-                if ready.is_err() {
+            ready = limit.apply(place.ready()) => {
+                if ready.is_none() {
+                    let (limit, report) = (limit.describe().to_string(), place.report());
                     process.stop(&STOP, &self.hurry).await;
-                    return Err(Error::Slow { name, seconds: READY.as_secs(), tail: process.last_words().await });
+                    let tail = process.last_words().await;
+                    return Err(Error::Slow { name, limit, report, tail, database: String::new() });
                 }
                 None
             }
@@ -177,7 +176,7 @@ impl Stage {
         let [url, admin] = [address, admin].map(|address| format!("http://{address}"));
         let (service_name, pid) = (service.name().to_owned(), process.pid());
         self.roster.set(Entry { service: service_name, name, pid, url, admin: Some(admin) })?;
-        Ok(Replica { stage: Arc::clone(self), service, process, place, retire: retire.clone() })
+        Ok(Replica { stage: Arc::clone(self), service, process, place, _ports: ports, retire })
     }
 
     fn command(&self, service: Service, name: &str, address: SocketAddr, admin: SocketAddr) -> Command {
@@ -224,7 +223,8 @@ impl Replica {
                 if retire.is_cancelled() {
                     return retired();
                 }
-                match stage.token.run_until_cancelled(stage.launch(service, retire.clone())).await {
+                let limit = stage.config.start_limit();
+                match stage.token.run_until_cancelled(stage.launch(service, &limit, retire.clone())).await {
                     Some(Ok(replica)) => break replica,
                     Some(Err(error)) => say::line(error),
                     None => return, // one that was about to start is ended by the guard
@@ -237,7 +237,7 @@ impl Replica {
 
     /// Out of the front first: nobody new comes. Then it moves its clients away and ends.
     async fn leave(self) {
-        let Self { stage, service: _, mut process, place, retire: _ } = self;
+        let Self { stage, service: _, mut process, place, _ports, retire: _ } = self;
         drop(place);
         process.stop(&RETIRE, &stage.token).await;
         stage.roster.unset(process.name());

@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::body::Body;
+use http_body_util::{BodyExt, Limited};
 use hyper::{StatusCode, Uri};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -18,15 +19,23 @@ use hyper_util::{
 use runtime::Tasks;
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::DropGuard;
 
-/// Between two looks at a replica's readiness: a replica that says it is leaving gets no new connection a quarter of a second later.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::http::reason;
 
-/// A replica that does not say within this time that it is ready is not.
-const ANSWER: Duration = Duration::from_secs(1);
+/// Poll interval of a replica's readiness: a replica that leaves gets no new connection after it.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same until the replica is ready for the first time: the start waits for it.
+const STARTING_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A replica that does not answer within this time is not ready.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest answer that is read, bytes. It has a line for each condition.
+const MAX_REPORT: usize = 4 * 1024;
 
 /// Where a replica listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +46,18 @@ pub struct Backend {
     pub admin: SocketAddr,
 }
 
+/// Readiness of a replica, as it answered last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Readiness {
+    ready: bool,
+    /// Its conditions on one line, or why there is no answer.
+    report: String,
+}
+
 #[derive(Debug)]
 struct Member {
     address: SocketAddr,
-    ready: watch::Sender<bool>,
+    readiness: watch::Sender<Readiness>,
 }
 
 type Members = Mutex<Vec<Arc<Member>>>;
@@ -57,7 +74,7 @@ pub struct Pool {
 /// A replica's place in the pool; it ends when this is dropped. Tunnels to the replica stay.
 #[derive(Debug)]
 pub struct Membership {
-    ready: watch::Receiver<bool>,
+    readiness: watch::Receiver<Readiness>,
     member: Arc<Member>,
     members: Weak<Members>,
     _watching: DropGuard,
@@ -72,19 +89,22 @@ impl Pool {
 
     /// Adds a replica. It gets requests as soon as it says that it is ready.
     pub fn join(&self, backend: Backend) -> Membership {
-        let (ready, receiver) = watch::channel(false);
-        let member = Arc::new(Member { address: backend.address, ready });
+        let (sender, readiness) = watch::channel(Readiness { ready: false, report: "not probed yet".to_owned() });
+        let member = Arc::new(Member { address: backend.address, readiness: sender });
         lock(&self.members).push(Arc::clone(&member));
         let token = self.tasks.token.child_token();
-        let looking = look(self.client.clone(), backend.admin, Arc::clone(&member));
-        self.tasks.tracker.spawn(token.clone().run_until_cancelled_owned(looking));
-        Membership { ready: receiver, member, members: Arc::downgrade(&self.members), _watching: token.drop_guard() }
+        let polling = poll(self.client.clone(), backend.admin, Arc::clone(&member));
+        self.tasks.tracker.spawn(token.clone().run_until_cancelled_owned(polling));
+        Membership { readiness, member, members: Arc::downgrade(&self.members), _watching: token.drop_guard() }
     }
 
     /// The ready replicas, each once, beginning with the one whose turn it is.
     pub fn in_turn(&self) -> Vec<SocketAddr> {
-        let mut ready: Vec<_> =
-            lock(&self.members).iter().filter(|member| *member.ready.borrow()).map(|member| member.address).collect();
+        let mut ready: Vec<_> = lock(&self.members)
+            .iter()
+            .filter(|member| member.readiness.borrow().ready)
+            .map(|member| member.address)
+            .collect();
         if !ready.is_empty() {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % ready.len();
             ready.rotate_left(first);
@@ -97,7 +117,12 @@ impl Membership {
     /// Waits until the replica is ready. Cancel-safe.
     pub async fn ready(&mut self) {
         // The sender lives in `member`, which we hold.
-        let _ = self.ready.wait_for(|ready| *ready).await;
+        let _ = self.readiness.wait_for(|readiness| readiness.ready).await;
+    }
+
+    /// The replica's last answer about its readiness, on one line.
+    pub fn report(&self) -> String {
+        self.readiness.borrow().report.clone()
     }
 }
 
@@ -114,16 +139,36 @@ fn lock(members: &Members) -> MutexGuard<'_, Vec<Arc<Member>>> {
     members.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks a replica again and again whether it is ready.
-async fn look(client: Client<HttpConnector, Body>, admin: SocketAddr, member: Arc<Member>) {
+/// Polls a replica's readiness.
+async fn poll(client: Client<HttpConnector, Body>, admin: SocketAddr, member: Arc<Member>) {
     let Ok(uri) = format!("http://{admin}/readyz").parse::<Uri>() else { return };
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_ready = false;
     loop {
-        ticks.tick().await;
-        let answer = timeout(ANSWER, client.get(uri.clone())).await;
-        let ready = matches!(answer, Ok(Ok(response)) if response.status() == StatusCode::OK);
-        member.ready.send_if_modified(|known| std::mem::replace(known, ready) != ready);
+        let readiness = probe(&client, &uri).await;
+        was_ready |= readiness.ready;
+        member.readiness.send_if_modified(|known| {
+            let changed = *known != readiness;
+            *known = readiness;
+            changed
+        });
+        sleep(if was_ready { POLL_INTERVAL } else { STARTING_POLL_INTERVAL }).await;
+    }
+}
+
+/// Requests a replica's readiness.
+async fn probe(client: &Client<HttpConnector, Body>, uri: &Uri) -> Readiness {
+    let answer = async {
+        let response = client.get(uri.clone()).await.map_err(|error| format!("GET {uri}: {}", reason(&error)))?;
+        let ready = response.status() == StatusCode::OK;
+        let body = Limited::new(response.into_body(), MAX_REPORT).collect().await.map(|body| body.to_bytes());
+        let body = body.map_err(|error| format!("GET {uri}: {error}"))?;
+        let lines: Vec<_> = str::from_utf8(&body).unwrap_or_default().lines().collect();
+        Ok(Readiness { ready, report: lines.join(", ") })
+    };
+    let unanswered = |report| Readiness { ready: false, report };
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answered) => answered.unwrap_or_else(unanswered),
+        Err(_) => unanswered(format!("GET {uri}: no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
 }
 
@@ -143,11 +188,11 @@ mod tests {
             .collect();
         assert!(pool.in_turn().is_empty(), "nobody is ready yet");
         for place in &places {
-            place.member.ready.send_replace(true);
+            place.member.readiness.send_replace(Readiness { ready: true, report: String::new() });
         }
         let ports = || pool.in_turn().iter().map(SocketAddr::port).collect::<Vec<_>>();
         assert_eq!([ports(), ports(), ports(), ports()], [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]);
-        places[1].member.ready.send_replace(false);
+        places[1].member.readiness.send_replace(Readiness { ready: false, report: String::new() });
         assert!(!ports().contains(&2));
         drop(places);
         assert!(ports().is_empty());

@@ -2,7 +2,6 @@
 
 use std::{
     env, fs, io,
-    net::{Ipv4Addr, TcpListener},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -14,11 +13,12 @@ use super::{
     Error, Options,
     account::{Account, hand_over, run_as},
     binaries::Binaries,
+    port::ReservedPort,
     server::Server,
 };
 use crate::{
     guard::Ending,
-    process::{Household, Process, describe},
+    process::{Household, Process, StartLimit, describe},
     scratch::Scratch,
 };
 
@@ -28,8 +28,23 @@ const USER: &str = "postgres";
 /// Many tests at once, each with several pools, need more than the 100 of Postgres's default.
 const MAX_CONNECTIONS: u16 = 200;
 
-/// Another program may take the port that was free a moment ago.
-const PORT_ATTEMPTS: u32 = 3;
+/// Where the server listens.
+#[derive(Debug)]
+enum Port {
+    /// The user's choice.
+    Fixed(u16),
+    /// Ours as long as the cluster exists: a server that is started again listens on it again.
+    Reserved(ReservedPort),
+}
+
+impl Port {
+    fn number(&self) -> u16 {
+        match self {
+            Self::Fixed(number) => *number,
+            Self::Reserved(port) => port.number(),
+        }
+    }
+}
 
 /// An initialised database directory, and how to start a server on it.
 #[derive(Debug)]
@@ -38,8 +53,7 @@ pub struct Cluster {
     account: Option<Account>,
     directory: PathBuf,
     password: String,
-    port: u16,
-    port_is_fixed: bool,
+    port: Port,
     /// Whether the data must survive a crash of the machine.
     durable: bool,
     household: Household,
@@ -52,12 +66,18 @@ impl Cluster {
     ///
     /// # Errors
     /// See [`Error`]; each says what to do.
-    pub async fn prepare(options: Options, port: Option<u16>, household: &Household) -> Result<Self, Error> {
-        let Options { data, postgres_bin } = options;
+    pub async fn prepare(
+        options: Options,
+        port: Option<u16>,
+        limit: &StartLimit,
+        household: &Household,
+    ) -> Result<Self, Error> {
+        let Options { data, postgres_bin, start_timeout: _ } = options;
         let account = Account::for_server();
         let scratch = scratch(account.as_ref()).map_err(prepare(&env::temp_dir()))?;
         household.guard.path(scratch.path());
-        let binaries = reachable(Binaries::find(postgres_bin.as_deref())?, account.as_ref(), scratch.path())?;
+        let found = Binaries::find(postgres_bin.as_deref())?;
+        let binaries = reachable(found, account.as_ref(), scratch.path(), limit, household).await?;
         let durable = data.is_some();
         let root = match data {
             Some(data) => kept(&data, account.as_ref())?,
@@ -68,13 +88,15 @@ impl Cluster {
             account,
             directory: root.join("postgres"),
             password: String::new(),
-            port: port.map_or_else(free_port, Ok).map_err(Error::Port)?,
-            port_is_fixed: port.is_some(),
+            port: match port {
+                Some(number) => Port::Fixed(number),
+                None => Port::Reserved(ReservedPort::take().map_err(Error::Port)?),
+            },
             durable,
             household: household.clone(),
             scratch,
         };
-        cluster.initialise(&root).await?;
+        cluster.initialise(&root, limit).await?;
         Ok(cluster)
     }
 
@@ -82,29 +104,20 @@ impl Cluster {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn start(&mut self) -> Result<Server, Error> {
-        for _ in 1..PORT_ATTEMPTS {
-            match Server::start(&self.directory, self.server_command(), &self.household).await {
-                Err(Error::Ended { tail, .. }) if !self.port_is_fixed && tail.contains("Address already in use") => {
-                    self.port = free_port().map_err(Error::Port)?;
-                }
-                outcome => {
-                    // Whoever was told this address must find the next server there too.
-                    self.port_is_fixed |= outcome.is_ok();
-                    return outcome;
-                }
-            }
+    pub async fn start(&mut self, limit: &StartLimit) -> Result<Server, Error> {
+        if let Port::Reserved(port) = &mut self.port {
+            port.hand_over();
         }
-        Server::start(&self.directory, self.server_command(), &self.household).await
+        Server::start(&self.directory, self.server_command(), limit, &self.household).await
     }
 
     /// The superuser's address.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port)
+        format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port.number())
     }
 
     /// `initdb`, unless it has been done. It works on a directory of another name, so that a half-made database is never taken for a whole one.
-    async fn initialise(&mut self, root: &Path) -> Result<(), Error> {
+    async fn initialise(&mut self, root: &Path, limit: &StartLimit) -> Result<(), Error> {
         let password_file = root.join("password");
         if self.directory.join("PG_VERSION").is_file() {
             let text = fs::read_to_string(&password_file).map_err(prepare(&password_file))?;
@@ -126,18 +139,13 @@ impl Cluster {
         if !self.durable {
             command.arg("--no-sync");
         }
-        let mut initdb = Process::spawn(&self.household, "initdb", command, Ending::Kill)
-            .map_err(|source| Error::Spawn { program: self.binaries.initdb(), source })?;
-        let status = initdb.wait().await.map_err(prepare(&in_work))?;
-        if !status.success() {
-            return Err(Error::Ended { program: "initdb", how: describe(status), tail: initdb.last_words().await });
-        }
+        run("initdb", "making the database", command, limit, &self.household).await?;
         fs::rename(&in_work, &self.directory).map_err(prepare(&self.directory))
     }
 
     fn server_command(&self) -> Command {
         let mut command = self.command(&self.binaries.postgres());
-        command.arg("-D").arg(&self.directory).arg("-p").arg(self.port.to_string());
+        command.arg("-D").arg(&self.directory).arg("-p").arg(self.port.number().to_string());
         command.args(["-c", "listen_addresses=127.0.0.1"]);
         // A socket file's path may be too long, and nobody needs it.
         command.args(["-c", "unix_socket_directories="]);
@@ -150,19 +158,33 @@ impl Cluster {
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // Messages in English whatever the user's language: one of them is looked for above.
+        // Messages in English whatever the user's language, as ours are.
         command.env("LC_ALL", "C").current_dir(self.scratch.path());
         run_as(self.account.as_ref(), &mut command);
         command
     }
 }
 
-/// A free port on the loopback interface. Nobody holds it when this returns: who uses it must be ready to try another.
-///
-/// # Errors
-/// When the system has none.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Runs a program that has to end well before the limit.
+async fn run(
+    program: &'static str,
+    step: &'static str,
+    command: Command,
+    limit: &StartLimit,
+    household: &Household,
+) -> Result<(), Error> {
+    let path = PathBuf::from(command.as_std().get_program());
+    let spawned = Process::spawn(household, program, command, Ending::Kill);
+    let mut process = spawned.map_err(|source| Error::Spawn { program: path.clone(), source })?;
+    match limit.apply(process.wait()).await {
+        Some(Ok(status)) if status.success() => Ok(()),
+        Some(status) => {
+            let how = status.map_or_else(|error| error.to_string(), describe);
+            Err(Error::Ended { program, how, tail: process.last_words().await })
+        }
+        // The guard ends it.
+        None => Err(Error::Slow { step, limit: limit.describe().to_string(), program, tail: process.tail() }),
+    }
 }
 
 fn prepare(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
@@ -205,19 +227,22 @@ fn kept(data: &Path, account: Option<&Account>) -> Result<PathBuf, Error> {
 }
 
 /// Binaries that the account can run. Those of an npm package in root's home are copied (60 MB) to where it can.
-fn reachable(binaries: Binaries, account: Option<&Account>, scratch: &Path) -> Result<Binaries, Error> {
+async fn reachable(
+    binaries: Binaries,
+    account: Option<&Account>,
+    scratch: &Path,
+    limit: &StartLimit,
+    household: &Household,
+) -> Result<Binaries, Error> {
     if account.is_none_or(|account| account.reaches(binaries.directory())) {
         return Ok(binaries);
     }
     let prefix = binaries.directory().parent().unwrap_or(binaries.directory());
-    let (place, copy) = (scratch.join("server"), Path::new("cp"));
+    let place = scratch.join("server");
+    let mut command = Command::new("cp");
     // `cp -R` keeps the symbolic links among the libraries; -p the modes.
-    let copied = std::process::Command::new(copy).arg("-Rp").arg(prefix).arg(&place).status();
-    match copied.map_err(|source| Error::Spawn { program: copy.to_owned(), source })? {
-        status if status.success() => hand_over(account, &place).map_err(prepare(&place))?,
-        status => {
-            return Err(Error::Ended { program: "cp", how: describe(status), tail: String::new() });
-        }
-    }
+    command.arg("-Rp").arg(prefix).arg(&place);
+    run("cp", "copying Postgres", command, limit, household).await?;
+    hand_over(account, &place).map_err(prepare(&place))?;
     Binaries::in_directory(&place.join("bin")).ok_or(Error::NotThere(place))
 }

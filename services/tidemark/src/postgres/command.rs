@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, Error, Options};
 use crate::{
-    process::{Household, describe},
+    process::{Household, StartLimit, describe},
     say,
 };
 
@@ -50,9 +50,10 @@ pub async fn run(args: Args, household: &Household) -> Result<i32, Error> {
         interrupt: signal(SignalKind::interrupt()).map_err(Error::Signals)?,
         terminate: signal(SignalKind::terminate()).map_err(Error::Signals)?,
     };
+    let limit = StartLimit::new(options.start_timeout);
     let starting = async {
-        let mut cluster = Cluster::prepare(options, port, household).await?;
-        let server = cluster.start().await?;
+        let mut cluster = Cluster::prepare(options, port, &limit, household).await?;
+        let server = cluster.start(&limit).await?;
         Ok((cluster, server))
     };
     let (cluster, mut server) = tokio::select! {

@@ -3,21 +3,16 @@
 use std::{io, path::Path, process::ExitStatus, time::Duration};
 
 use nix::sys::signal::Signal;
-use tokio::{
-    fs,
-    process::Command,
-    time::{sleep, timeout},
-};
+use tokio::{fs, process::Command, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::{
     guard::Ending,
-    process::{Household, Process, describe},
+    process::{Household, Process, StartLimit, Tail, describe},
 };
 
-/// How long a server may take to start: recovery after a crash replays at most a few checkpoints' worth of log.
-const START: Duration = Duration::from_secs(60);
+const NAME: &str = "postgres";
 
 /// Between two looks at whether it is ready.
 const LOOK: Duration = Duration::from_millis(20);
@@ -33,17 +28,26 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(directory: &Path, command: Command, household: &Household) -> Result<Self, Error> {
+    pub(super) async fn start(
+        directory: &Path,
+        command: Command,
+        limit: &StartLimit,
+        household: &Household,
+    ) -> Result<Self, Error> {
         let program = command.as_std().get_program().into();
-        let mut process = Process::spawn(household, "postgres", command, Ending::Quit)
+        let mut process = Process::spawn(household, NAME, command, Ending::Quit)
             .map_err(|source| Error::Spawn { program, source })?;
         let pid = process.pid();
         let outcome = tokio::select! {
             status = process.wait() => Some(status),
-            ready = timeout(START, ready(directory, pid)) => {
-                if ready.is_err() {
-                    process.stop(&STOP, &CancellationToken::new()).await;
-                    return Err(Error::Slow { seconds: START.as_secs(), tail: process.tail() });
+            ready = limit.apply(ready(directory, pid)) => {
+                if ready.is_none() {
+                    // There are no sessions and nothing new to keep.
+                    let hurry = CancellationToken::new();
+                    hurry.cancel();
+                    process.stop(&STOP, &hurry).await;
+                    let (step, limit) = ("the start of Postgres", limit.describe().to_string());
+                    return Err(Error::Slow { step, limit, program: NAME, tail: process.last_words().await });
                 }
                 None
             }
@@ -52,7 +56,7 @@ impl Server {
             None => Ok(Self { process }),
             Some(status) => {
                 let how = status.map_or_else(|error| error.to_string(), describe);
-                Err(Error::Ended { program: "postgres", how, tail: process.last_words().await })
+                Err(Error::Ended { program: NAME, how, tail: process.last_words().await })
             }
         }
     }
@@ -60,6 +64,11 @@ impl Server {
     /// Its process number.
     pub fn pid(&self) -> i32 {
         self.process.pid()
+    }
+
+    /// The last lines that it wrote.
+    pub fn tail_handle(&self) -> Tail {
+        self.process.tail_handle()
     }
 
     /// Waits for its end, which nobody wanted. Cancel-safe.

@@ -8,10 +8,14 @@ use nix::{
 };
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
-use test_support::wait_for;
-use tidemark::process::is_running;
+use tidemark::{
+    client::Trust,
+    process::is_running,
+    save::{Outcome, Retry, Saver},
+};
+use uuid::Uuid;
 
-use super::{LONG, Place, Run, names, request};
+use super::{Place, Run, names};
 
 /// A place with a page in it, as small as a page can be.
 pub fn place() -> Place {
@@ -35,8 +39,7 @@ impl Demo {
     pub async fn start(flags: &[&str]) -> Self {
         let place = place();
         let run = place.start(&[&["demo", "--port", "0", "--page-dir", "page"], flags].concat());
-        let ready = async || run.out.text().contains("Ctrl-C stops everything").then_some(());
-        wait_for(LONG, "the demo is ready", ready).await;
+        run.out.line("Ctrl-C stops everything").await;
         let line = run.out.line("Tidemark runs at").await;
         let port = line.split(['/', ':', ' ']).find_map(|part| part.parse().ok()).unwrap();
         Self { run, place, address: ([127, 0, 0, 1], port).into() }
@@ -65,11 +68,11 @@ impl Demo {
         kill(Pid::from_raw(self.pid(name)), signal).unwrap();
     }
 
-    pub async fn save(&self, text: &str) -> u16 {
-        let id = uuid::Uuid::new_v4();
-        request(self.address, "POST /save", &format!(r#"{{"id":"{id}","text":"{text}"}}"#))
-            .await
-            .map_or(0, |a| a.status)
+    /// Stores a text as a client does: a busy app answers 503, and then the same id is sent again.
+    pub async fn save(&self, text: &str) {
+        let saver = Saver::new(&format!("http://{}", self.address), &Trust::system()).unwrap();
+        let saved = saver.save(Uuid::new_v4(), text, Retry::default()).await;
+        assert_eq!(saved.last.outcome, Outcome::Stored, "{text}: {:?}", saved.failures);
     }
 
     /// The one text that a query gives.
