@@ -1,13 +1,16 @@
 import { spawn, type ChildProcess } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { expect } from "@playwright/test";
 import { Client } from "pg";
+import { Output } from "./output.js";
 
 /** One part of the demo, as `.tidemark/demo.json` names it. */
 export interface Entry {
@@ -31,8 +34,8 @@ const REPLICAS = 2;
 /** How long a leaving dashboard takes to move its clients. Short, so that the suite is; the page cannot tell. */
 const DRAIN_SECONDS = 2;
 
-/** How long the demo may take to be ready: a database is made first. */
-const READY = 60_000;
+/** Time limit for the demo to be ready, ms: longer than its own, so that its report comes first. */
+const READY = 65_000;
 
 const PAGE = resolve(import.meta.dirname, "../../../frontend/dist");
 
@@ -41,15 +44,15 @@ export class Demo {
   readonly #process: ChildProcess;
   readonly #program: string;
   readonly #directory: string;
-  readonly #log: string[];
+  readonly #output: Output;
   /** Where the page is. */
   readonly url: string;
 
-  private constructor(program: string, process: ChildProcess, directory: string, log: string[], url: string) {
+  private constructor(program: string, process: ChildProcess, directory: string, output: Output, url: string) {
     this.#program = program;
     this.#process = process;
     this.#directory = directory;
-    this.#log = log;
+    this.#output = output;
     this.url = url;
   }
 
@@ -72,36 +75,19 @@ export class Demo {
       env,
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const log: string[] = [];
-    const url = await new Promise<string>((ready, fail) => {
-      const give = (reason: string): void => {
+    const output = new Output("the demo", child);
+    const began = performance.now();
+    for (;;) {
+      const url = /Tidemark runs at (\S+)/.exec(output.text)?.[1];
+      if (url !== undefined) return new Demo(resolve(program), child, directory, output, url);
+      const ended = child.exitCode !== null || child.signalCode !== null;
+      if (ended || performance.now() - began > READY) {
         child.kill("SIGTERM");
-        fail(new Error(`the demo ${reason}\n${log.join("")}`));
-      };
-      const timer = setTimeout(() => {
-        give(`was not ready after ${READY} ms`);
-      }, READY);
-      const ended = (code: number | null): void => {
-        give(`ended with ${code ?? "a signal"}`);
-      };
-      child.once("exit", ended);
-      for (const stream of [child.stdout, child.stderr]) {
-        stream.setEncoding("utf8").on("data", (text: string) => {
-          log.push(text);
-          const found = /Tidemark runs at (\S+)/.exec(log.join(""))?.[1];
-          if (found === undefined) return;
-          clearTimeout(timer);
-          child.removeListener("exit", ended);
-          ready(found);
-        });
+        await output.closed();
+        throw new Error(`the demo ${ended ? "ended" : `was not ready after ${READY} ms`}:\n${output.text}`);
       }
-    });
-    return new Demo(resolve(program), child, directory, log, url);
-  }
-
-  /** What the demo has said. */
-  get log(): string {
-    return this.#log.join("");
+      await setTimeout(20);
+    }
   }
 
   /** Who runs now. */
@@ -127,12 +113,15 @@ export class Demo {
       ...process.env,
       DATABASE_URL: await this.#database(),
       HOST: "127.0.0.1",
-      PORT: String(await freePort()),
-      ADMIN_PORT: String(await freePort()),
+      PORT: "0",
+      ADMIN_PORT: "0",
       REPLICA_NAME: "metric-generator-of-the-test",
       SERVER_COUNT: String(serverCount),
     };
-    return spawn(join(dirname(this.#program), "metric-generator"), { env, stdio: ["ignore", "inherit", "inherit"] });
+    const program = join(dirname(this.#program), "metric-generator");
+    const child = spawn(program, { env, stdio: ["ignore", "pipe", "pipe"] });
+    new Output("the generator of the test", child);
+    return child;
   }
 
   /** Waits until every replica and the database are there and ready: what the last test killed has been replaced. */
@@ -191,9 +180,10 @@ export class Demo {
   /** Runs the command line on the demo's database. */
   async run(...args: string[]): Promise<void> {
     const env = { ...process.env, DATABASE_URL: await this.#database() };
-    const child = spawn(this.#program, args, { env, stdio: ["ignore", "ignore", "inherit"] });
-    const [code] = (await once(child, "exit")) as [number | null];
-    expect(code, args.join(" ")).toBe(0);
+    const child = spawn(this.#program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+    const output = new Output(`tidemark ${args.join(" ")}`, child);
+    await output.closed();
+    expect(child.exitCode, output.text).toBe(0);
   }
 
   /** Stores texts as a program would. */
@@ -228,23 +218,31 @@ export class Demo {
 
   /** Ends everything; the demo promises to leave nothing behind. */
   async stop(): Promise<void> {
-    const ended = once(this.#process, "exit");
     this.#process.kill("SIGTERM");
-    const [code] = (await ended) as [number | null];
-    expect(code, this.log).toBe(0);
+    await this.#output.closed();
+    expect(this.#process.exitCode, this.#output.text).toBe(0);
     expect(existsSync(join(this.#directory, ".tidemark")), "the demo leaves no file").toBe(false);
     await rm(this.#directory, { recursive: true });
   }
 }
 
-/** A port of this machine that nobody has. */
+/**
+ * A free port of this machine, outside the range from which the kernel assigns ports, so that it
+ * stays free until the program that it is for listens on it.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 30_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    try {
+      await once(server, "listening");
+    } catch {
+      continue; // in use
+    }
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 async function isReady({ admin }: Entry): Promise<boolean> {

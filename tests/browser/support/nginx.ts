@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { expect } from "@playwright/test";
 import { freePort } from "./demo.js";
+import { Output } from "./output.js";
 
 const FIND = resolve(import.meta.dirname, "../find-nginx");
 
@@ -20,14 +21,14 @@ export class Nginx {
   readonly #directory: string;
   readonly #server: string;
   readonly #port: number;
-  readonly #log: string[] = [];
+  readonly #output: Output;
 
   private constructor(process: ChildProcess, directory: string, server: string, port: number) {
     this.#process = process;
     this.#directory = directory;
     this.#server = server;
     this.#port = port;
-    process.stderr?.setEncoding("utf8").on("data", (text: string) => this.#log.push(text));
+    this.#output = new Output("nginx", process);
   }
 
   /** Starts it, and waits until it passes on requests. */
@@ -50,7 +51,7 @@ export class Nginx {
 
   /** What it has said. */
   get log(): string {
-    return this.#log.join("");
+    return this.#output.text;
   }
 
   /** Mends the configuration and reloads it, as an administrator does: what is connected stays connected. */

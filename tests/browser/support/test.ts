@@ -2,6 +2,7 @@ import { test as base } from "@playwright/test";
 import { Board } from "./board.js";
 import { Demo } from "./demo.js";
 import { ForeignSite } from "./foreign.js";
+import { Output } from "./output.js";
 
 interface Shared {
   /** A site that `ALLOWED_ORIGINS` names. */
@@ -15,6 +16,8 @@ interface Shared {
 }
 
 interface PerTest {
+  /** Prints the output of the programs under test if the test fails. */
+  report: undefined;
   /** Opens one more page, in a browser context of its own. */
   open: (path?: string) => Promise<Board>;
 }
@@ -46,9 +49,16 @@ export const test = base.extend<PerTest, Shared>({
     },
     { scope: "worker", timeout: 120_000 },
   ],
-  open: async ({ browser, demo, contextOptions }, use, info) => {
+  report: [
+    async ({}, use, info) => {
+      Output.mark();
+      await use(undefined);
+      if (info.status !== info.expectedStatus) Output.print();
+    },
+    { auto: true },
+  ],
+  open: async ({ browser, demo, contextOptions }, use) => {
     await demo.whole();
-    const said = demo.log.length;
     const contexts: { close: () => Promise<void> }[] = [];
     await use(async (path = "/") => {
       const context = await browser.newContext(contextOptions);
@@ -56,7 +66,6 @@ export const test = base.extend<PerTest, Shared>({
       return await Board.open(await context.newPage(), demo.url + path);
     });
     await Promise.all(contexts.map((context) => context.close()));
-    if (info.status !== info.expectedStatus) await info.attach("demo", { body: demo.log.slice(said) });
   },
 });
 
