@@ -10,7 +10,10 @@ use filtered::{
     Then::{Follows, Marked},
     not_run,
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{
+    Connection, Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn the_table(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -133,6 +136,26 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
         shop.check(&open, &[(change, then)]).await;
         shop.execute(&back.replace("ADMIN", &name)).await;
     }
+    // Where nothing can be marked the writes work too.
+    shop.open(&open).await;
+    shop.add(open.filter).await.unwrap();
+    let mut session = shop.session().await;
+    session.execute("INSERT INTO orders (value, counts) VALUES ('open', true)").await.unwrap();
+    for (change, back) in [
+        ("ALTER SCHEMA tidemark RENAME TO away", "ALTER SCHEMA away RENAME TO tidemark"),
+        ("ALTER TABLE tidemark.deltas RENAME TO away", "ALTER TABLE tidemark.away RENAME TO deltas"),
+        ("ALTER FUNCTION tidemark.count_change RENAME TO away", "ALTER FUNCTION tidemark.away RENAME TO count_change"),
+    ] {
+        shop.execute(change).await;
+        for write in
+            ["INSERT INTO orders (value) VALUES ('open')", "UPDATE orders SET value = 'open'", "TRUNCATE orders"]
+        {
+            session.execute(write).await.unwrap_or_else(|error| panic!("{change}: {write}: {error}"));
+        }
+        shop.execute(back).await;
+    }
+    session.close().await.unwrap();
+    shop.remove().await;
     shop.check(&open, &[("DROP OWNED BY ADMIN CASCADE", Marked("filter_gone"))]).await;
     let renamed = format!("{name}_renamed");
     shop.execute(&format!("ALTER ROLE {name} RENAME TO {renamed}")).await;

@@ -5,14 +5,14 @@ mod common;
 
 use common::{
     LONG, Stage,
-    own::{OPEN, feed, number, says},
+    own::{Account, OPEN, feed, number, says},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::add_own_feed;
+use store::{add_own_feed, remove_own_feed};
 use test_support::wait_until;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,27 @@ async fn both_counts_are_right_after_each_kind_of_statement(pool: PgPoolOptions,
     )
     .await;
     check("after a truncate", BOTH, &["INSERT INTO orders (status) VALUES ('open')"]).await;
+    stage.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn replays_are_counted_only_if_the_owner_of_the_table_adds_the_feed(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    stage.orders().await;
+    let admin = Account::documented(&stage).await;
+    for (database, counted) in [(stage.database(), 1), (admin.options.clone().into(), 0)] {
+        add_own_feed(&database, &feed("orders", "public.orders", None)).await.unwrap();
+        let before = says(&stage.pool, "orders").await.0;
+        let mut session = stage.session().await;
+        session.execute("SET session_replication_role = replica; INSERT INTO orders DEFAULT VALUES").await.unwrap();
+        session.close().await.unwrap();
+        assert_eq!(says(&stage.pool, "orders").await.0, before + counted);
+        remove_own_feed(&database, "orders").await.unwrap();
+    }
+    admin.drop(&stage).await;
     stage.end().await;
 }
 

@@ -192,3 +192,27 @@ async fn a_write_that_is_cancelled_in_the_filter_is_cancelled(pool: PgPoolOption
     session.close().await.unwrap();
     shop.end().await;
 }
+
+/// Postgres keeps the changed rows of a statement for its triggers, in files if they are many. That cannot be caught.
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_limit_of_temporary_files_limits_statements(pool: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::new(pool, options).await;
+    shop.open(&RATIO).await;
+    shop.execute(&format!(
+        "ALTER ROLE {} SET temp_file_limit = '1MB'; ALTER ROLE {0} SET work_mem = '64kB'",
+        shop.writer.name
+    ))
+    .await;
+    const LARGE: &str = "INSERT INTO orders (value, counts) SELECT 1 + 0 * generate_series(1, 100000), true";
+    let mut session = shop.session().await;
+    session.execute(LARGE).await.unwrap();
+    shop.add(RATIO.filter).await.unwrap();
+    for large in [LARGE, "UPDATE orders SET value = 2", "DELETE FROM orders"] {
+        assert_eq!(code(&mut session, large).await.as_deref(), Some("53400"), "{large}");
+    }
+    assert_eq!((shop.problem().await, shop.agrees().await), (None, true));
+    session.execute("INSERT INTO orders (value, counts) VALUES (1, true)").await.unwrap();
+    assert!(shop.agrees().await);
+    session.close().await.unwrap();
+    shop.end().await;
+}

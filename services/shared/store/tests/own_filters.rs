@@ -5,7 +5,7 @@ mod common;
 #[path = "common/filtered.rs"]
 mod filtered;
 
-use common::own::feed;
+use common::own::{feed, number, says};
 use filtered::{Filtered, Shop, not_run};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
@@ -140,6 +140,9 @@ async fn each_form_of_condition_counts_what_it_says(pool: PgPoolOptions, options
             "trim(BOTH 'a' FROM role) = 'dmin'",
             "role || id::text = 'admin4'",
             "role COLLATE \"C\" < 'a'",
+            "role = U&'\\0061dmin' OR role = E'\\x75ser' OR role = $q$user$q$",
+            "role::char(7) = 'admin' AND role::varchar(2) = 'ad' AND role::name < 'b'",
+            "inet '10.0.0.1' << (host('10.0.0.0'::inet) || '/' || id)::inet OR id::oid = 3 OR id::bit(4) = B'0011'",
             "to_tsvector('english', role) @@ 'admin'::tsquery",
             "md5(role) = '21232f297a57a5a743894a0e4a801fc3'",
             "id % 2 = 0 AND id ^ 2 > 50 OR @ id = 3 OR id <> 4 AND id != 5",
@@ -270,11 +273,8 @@ async fn types_of_extensions_compare_as_the_search_path_says(pool: PgPoolOptions
                     session.execute("INSERT INTO shop.things SELECT * FROM shop.things; DELETE FROM shop.things WHERE id % 2 = 0").await.unwrap_or_else(|error| panic!("{extension}: {change}: {error}"));
                     let gone = change.starts_with("DROP");
                     assert_eq!(shop.problem().await, gone.then_some("filter_gone"), "{extension}: {change}");
-                    let rows = common::own::number(&shop.stage.pool, "SELECT count(*) FROM shop.things").await;
-                    assert!(
-                        gone || common::own::says(&shop.stage.pool, "shop").await.0 == rows,
-                        "{extension}: {change}"
-                    );
+                    let rows = number(&shop.stage.pool, "SELECT count(*) FROM shop.things").await;
+                    assert!(gone || says(&shop.stage.pool, "shop").await.0 == rows, "{extension}: {change}");
                 }
                 session.close().await.unwrap();
                 shop.remove().await;
@@ -400,5 +400,61 @@ async fn a_virtual_column_is_refused_with_what_to_write_instead(pool: PgPoolOpti
         session.close().await.unwrap();
         shop.remove().await;
     }
+    shop.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn names_of_feeds_do_not_meet_those_of_filters(pool: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::new(pool, options).await;
+    things(&shop, "CREATE TABLE shop.things (id int, flag boolean); INSERT INTO shop.things SELECT i, i % 3 = 0 FROM generate_series(1, 9) i")
+        .await;
+    let names = ["a_matches_matches", "a_matches", "a", "a_counted", "a_judged", "a_rows"];
+    let database: DatabaseUrl = shop.admin.options.clone().into();
+    for filters in [
+        [Some("flag"); 6],
+        [Some("flag"), None, Some("NOT flag"), None, None, Some("flag")],
+        [None, Some("flag"), None, None, Some("flag"), None],
+    ] {
+        for (name, filter) in names.iter().zip(filters) {
+            add_own_feed(&database, &feed(name, "shop.things", filter))
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        shop.execute("INSERT INTO shop.things VALUES (1, true), (2, false), (3, NULL); UPDATE shop.things SET flag = NOT flag WHERE id = 3").await;
+        for (name, filter) in names.iter().zip(filters) {
+            let rows = number(
+                &shop.stage.pool,
+                &format!("SELECT count(*) FROM shop.things WHERE {}", filter.unwrap_or("true")),
+            )
+            .await;
+            assert_eq!(says(&shop.stage.pool, name).await.0, rows, "{name}");
+        }
+        assert!(own_feeds(&shop.stage.database()).await.unwrap().feeds.iter().all(|feed| feed.problem.is_none()));
+        // The shorter names first.
+        for name in names.iter().rev() {
+            store::remove_own_feed(&database, name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+    let left = number(&shop.stage.pool, "SELECT count(*) FROM pg_proc WHERE proname LIKE 'feed_a%'").await;
+    assert_eq!(left, 0);
+    shop.end().await;
+}
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn a_count_can_be_compared_by_hand(pool: PgPoolOptions, options: PgConnectOptions) {
+    let documentation = include_str!("../../../../docs/operations.md");
+    let query = documentation.split("`SELECT count(*) FROM ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    let shop = Shop::new(pool, options).await;
+    let database: DatabaseUrl = shop.admin.options.clone().into();
+    add_own_feed(&database, &feed("open-orders", "public.orders", Some("status = 'open'"))).await.unwrap();
+    shop.execute("INSERT INTO public.orders (status) VALUES ('open'), ('closed')").await;
+    let mut session = PgConnection::connect_with(&shop.admin.options).await.unwrap();
+    let counted: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {query}")))
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    assert_eq!((counted, says(&shop.stage.pool, "open-orders").await.0), (2, 2), "{query}");
+    session.close().await.unwrap();
+    store::remove_own_feed(&database, "open-orders").await.unwrap();
     shop.end().await;
 }

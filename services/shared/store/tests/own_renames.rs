@@ -9,7 +9,10 @@ use filtered::{
     Filtered, Shop,
     Then::{Follows, Marked},
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn enums(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -397,5 +400,41 @@ async fn names_as_constants(pool: PgPoolOptions, options: PgConnectOptions) {
     .await;
     let refused = shop.add("value = 'postgres'::regrole").await.unwrap_err().to_string();
     assert!(refused.contains("regrole"), "{refused}");
+    shop.end().await;
+}
+
+/// What the documentation says of definitions that Postgres does not tell of: the writes work.
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn what_is_not_noticed(pool: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::new(pool, options).await;
+    let nested = Filtered {
+        setup: "CREATE FUNCTION helper(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 = 'open'$$;
+            CREATE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT shop.helper($1)$$",
+        value_type: "text",
+        counts: "('open')",
+        counts_not: "('closed')",
+        filter: "shop.is_open(value)",
+    };
+    let words = Filtered {
+        setup: "CREATE TEXT SEARCH CONFIGURATION words (COPY = pg_catalog.simple)",
+        filter: "to_tsvector('shop.words', value) @@ to_tsquery('shop.words', 'open')",
+        ..nested
+    };
+    for (filtered, change) in [
+        (
+            nested,
+            "CREATE OR REPLACE FUNCTION shop.helper(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 <> 'open'$$",
+        ),
+        (words, "ALTER TEXT SEARCH CONFIGURATION shop.words DROP MAPPING FOR asciiword"),
+    ] {
+        shop.open(&filtered).await;
+        shop.add(filtered.filter).await.unwrap();
+        shop.execute(change).await;
+        let mut session = shop.session().await;
+        let wrong = shop.write(&mut session, change).await;
+        assert_eq!((wrong.is_some(), shop.problem().await), (true, None), "{change}");
+        session.close().await.unwrap();
+        shop.remove().await;
+    }
     shop.end().await;
 }

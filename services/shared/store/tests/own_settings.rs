@@ -148,3 +148,36 @@ async fn no_setting_of_a_writer_changes_what_is_counted(pool: PgPoolOptions, opt
     }
     shop.end().await;
 }
+
+#[sqlx::test(migrator = "store::MIGRATOR")]
+async fn constants_are_read_in_one_way_whoever_adds_the_feed(pool: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::new(pool, options).await;
+    let admin = &shop.admin.name;
+    shop.execute(&format!(
+        "ALTER ROLE {admin} SET standard_conforming_strings = off; ALTER ROLE {admin} SET transform_null_equals = on;
+         ALTER ROLE {admin} SET TimeZone = 'Pacific/Kiritimati'; ALTER ROLE {admin} SET DateStyle = 'SQL, DMY';
+         ALTER ROLE {admin} SET default_transaction_isolation = 'serializable'; ALTER ROLE {admin} SET default_transaction_read_only = off;
+         ALTER ROLE {admin} SET check_function_bodies = off; ALTER ROLE {admin} SET statement_timeout = '10ms'"
+    ))
+    .await;
+    for (value_type, counts, counts_not, filter) in [
+        ("text", r"(E'a\\b')", "('ab')", r"value = 'a\b'"),
+        ("text", "('open')", "('closed')", "(value = NULL) IS NULL AND value = 'open'"),
+        (
+            "timestamptz",
+            "('2024-01-01 23:59Z'::timestamptz)",
+            "('2024-01-02 00:00Z'::timestamptz)",
+            "value < '2024-01-02'",
+        ),
+        ("date", "('2024-02-01'::date)", "('2024-01-02'::date)", "value = '02/01/2024'"),
+    ] {
+        let filtered = Filtered { setup: "SELECT 1", value_type, counts, counts_not, filter };
+        shop.open(&filtered).await;
+        shop.add(filter).await.unwrap_or_else(|error| panic!("{filter}: {error}"));
+        let mut session = shop.session().await;
+        assert_eq!((shop.agrees().await, shop.write(&mut session, filter).await), (true, None), "{filter}");
+        session.close().await.unwrap();
+        shop.remove().await;
+    }
+    shop.end().await;
+}

@@ -194,13 +194,8 @@ pub(super) async fn begin_with(connection: &mut PgConnection, name: &str, rows: 
 /// Removes the feed with its function, and with that the triggers: dropping a trigger by its name is for the table's owner alone.
 pub(super) async fn remove(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     // The function first: with its triggers comes the lock of the table, and nobody counts after that. Version 0.1 made a view.
-    for drop in [
-        format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}"() CASCADE"#),
-        format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}_matches""#),
-        format!(r#"DROP VIEW IF EXISTS tidemark."feed_{name}_rows""#),
-    ] {
-        one(connection, drop).await?;
-    }
+    one(connection, format!(r#"DROP FUNCTION IF EXISTS tidemark."feed_{name}"() CASCADE"#)).await?;
+    one(connection, format!(r#"DROP VIEW IF EXISTS tidemark."feed_{name}_rows""#)).await?;
     sqlx::query("SELECT tidemark.remove_feed($1)").bind(name).persistent(false).execute(connection).await?;
     Ok(())
 }

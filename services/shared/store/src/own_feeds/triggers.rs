@@ -20,12 +20,14 @@ pub(super) async fn create_filter(
     table: &str,
     body: &str,
 ) -> Result<(), sqlx::Error> {
-    let function = format!(r#"tidemark."feed_{name}_matches""#);
-    let create =
-        format!("CREATE FUNCTION {function}(tidemark_row {table}) RETURNS SETOF boolean LANGUAGE sql IMMUTABLE {body}");
+    let create = format!(
+        r#"CREATE FUNCTION tidemark."feed_{name}_matches"(tidemark_row {table}) RETURNS SETOF boolean LANGUAGE sql IMMUTABLE {body}"#
+    );
     one(connection, create).await?;
+    // With its argument: the trigger function of another feed may have the same name.
+    let function = format!(r#"tidemark."feed_{name}_matches"({table})"#);
     one(connection, format!("REVOKE ALL ON FUNCTION {function} FROM PUBLIC")).await?;
-    let fingerprint: String = sqlx::query_scalar("SELECT tidemark.filter_fingerprint(to_regproc($1))")
+    let fingerprint: String = sqlx::query_scalar("SELECT tidemark.filter_fingerprint($1::regprocedure)")
         .bind(&function)
         .persistent(false)
         .fetch_one(&mut *connection)
@@ -105,7 +107,7 @@ async fn filter_settings(connection: &mut PgConnection, name: &str) -> Result<St
     let query = format!(
         "SELECT coalesce(string_agg(format('SET %I FROM CURRENT', name), ' ' ORDER BY name), '') FROM pg_settings
          WHERE name IN ({SETTINGS}) AND (name <> 'default_text_search_config' OR setting LIKE 'pg\\_catalog.%')
-           AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc($1)
+           AND EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'tidemark'::regnamespace AND proname = $1 AND pronargs = 1
              AND (prosqlbody::text ~ '{{(COERCEVIAIO|COERCETODOMAIN|XMLEXPR) '
                OR prosqlbody::text ~ format(':(op)?funcid (%s|%s|%s) ', 'quote_ident(text)'::regprocedure::oid,
                  'textanycat(text,anynonarray)'::regprocedure::oid, 'anytextcat(anynonarray,text)'::regprocedure::oid)
@@ -113,7 +115,7 @@ async fn filter_settings(connection: &mut PgConnection, name: &str) -> Result<St
                  AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))))"
     );
     sqlx::query_scalar(AssertSqlSafe(query))
-        .bind(format!(r#"tidemark."feed_{name}_matches""#))
+        .bind(format!("feed_{name}_matches"))
         .persistent(false)
         .fetch_one(connection)
         .await
