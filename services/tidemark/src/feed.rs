@@ -196,8 +196,8 @@ fn added(name: &str, added: &Added) {
     }
     if *limits_temporary_files {
         say::note(
-            "note: temp_file_limit is set on this server: a COPY, and with a filter an UPDATE, of this table writes about its rows' size of temporary files more \
-             from now on, and is refused above the limit (docs/operations.md, \"What it costs\")",
+            "note: temp_file_limit is set on this server: large statements on this table (UPDATE only with a filter) write their rows to temporary files too from \
+             now on, and fail above the limit (docs/operations.md, \"What is not covered\")",
         );
     }
 }

@@ -213,8 +213,8 @@ async fn notes(shop: &Shop) -> [String; 2] {
     [added, listed]
 }
 
-const TEMPORARY_FILES: &str = "note: temp_file_limit is set on this server: a COPY, and with a filter an UPDATE, of this table writes about its rows' size of \
-    temporary files more from now on, and is refused above the limit (docs/operations.md, \"What it costs\")";
+const TEMPORARY_FILES: &str = "note: temp_file_limit is set on this server: large statements on this table (UPDATE only with a filter) write their rows to \
+    temporary files too from now on, and fail above the limit (docs/operations.md, \"What is not covered\")";
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn a_limit_of_temporary_files_is_said(pool: PgPoolOptions, options: PgConnectOptions) {
