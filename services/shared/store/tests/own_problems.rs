@@ -88,7 +88,7 @@ async fn each_problem_is_seen_ages_and_stays_until_the_feed_is_added_again(
         ("inheritance", "CREATE TABLE child_NAME () INHERITS (TABLE_)", "DROP TABLE child_NAME"),
         (
             "partition",
-            "CREATE TABLE whole_NAME (LIKE TABLE_ INCLUDING ALL) PARTITION BY RANGE (id); ALTER TABLE whole_NAME ATTACH PARTITION TABLE_ DEFAULT",
+            "ALTER TABLE TABLE_ ALTER id DROP IDENTITY; CREATE TABLE whole_NAME (LIKE TABLE_ INCLUDING ALL) PARTITION BY RANGE (id); ALTER TABLE whole_NAME ATTACH PARTITION TABLE_ DEFAULT",
             "ALTER TABLE whole_NAME DETACH PARTITION TABLE_",
         ),
         (
