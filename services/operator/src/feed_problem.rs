@@ -34,7 +34,7 @@ const REASONS: [(&str, &str, Remedy); 14] = [
     // costs little.
     ("denied", "the account that added it has lost its rights on the schema tidemark", Remedy::ApplyAgain),
     ("filter_failed", "its filter failed on a row", Remedy::ApplyAgain),
-    ("filter_gone", "what its filter needs was dropped", Remedy::ApplyAgain),
+    ("filter_gone", "what its filter needs was dropped or replaced", Remedy::ApplyAgain),
 ];
 
 /// What fixes a problem.

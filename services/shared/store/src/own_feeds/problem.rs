@@ -17,7 +17,7 @@ pub enum FeedProblem {
     Denied,
     /// The filter failed on a row that was written.
     FilterFailed,
-    /// Something that the filter needs was dropped.
+    /// Something that the filter needs was dropped or replaced.
     FilterGone,
     /// The table became one whose rows cannot be counted.
     Uncounted(Obstacle),
@@ -37,7 +37,7 @@ impl FeedProblem {
             "the account that added it has lost its rights on the schema tidemark; writes are not counted",
         ),
         ("filter_failed", Self::FilterFailed, "the filter failed on a row"),
-        ("filter_gone", Self::FilterGone, "something that the filter needs was dropped"),
+        ("filter_gone", Self::FilterGone, "something that the filter needs was dropped or replaced"),
         ("unknown", Self::Unknown, "a newer version knows why"),
     ];
 
