@@ -302,22 +302,25 @@ END $$;
 -- expressions of generated columns. A function whose body is a string does not say what it calls in turn. Renaming what is in these texts changes the
 -- fingerprint too.
 CREATE FUNCTION tidemark.filter_fingerprint(filter oid) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE used (id) AS (
-    SELECT filter
-    UNION
-    SELECT coalesce(oprcode::oid, refobjid) FROM used
-    JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = id AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
-    LEFT JOIN pg_operator ON refclassid = 'pg_operator'::regclass AND pg_operator.oid = refobjid),
-  definitions (text) AS (
-    SELECT concat_ws(' ', coalesce(pg_get_function_sqlbody(oid), prosrc), probin, proconfig) FROM used JOIN pg_proc ON oid = id WHERE id <> filter
-    UNION ALL
-    SELECT pg_get_expr(adbin, adrelid) FROM pg_depend
-    JOIN pg_attribute ON refclassid = 'pg_class'::regclass AND attrelid = refobjid AND attnum = refobjsubid AND attgenerated <> ''
-    JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-    WHERE classid = 'pg_proc'::regclass AND objid = filter)
-  SELECT encode(sha256(convert_to(coalesce(string_agg(text, ' ' ORDER BY text COLLATE "C"), ''), getdatabaseencoding())), 'hex') FROM definitions
-$$;
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN (
+    WITH RECURSIVE used (id) AS (
+      SELECT filter
+      UNION
+      SELECT coalesce(oprcode::oid, refobjid) FROM used
+      JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = id AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+      LEFT JOIN pg_operator ON refclassid = 'pg_operator'::regclass AND pg_operator.oid = refobjid),
+    definitions (text) AS (
+      SELECT concat_ws(' ', coalesce(pg_get_function_sqlbody(oid), prosrc), probin, proconfig) FROM used JOIN pg_proc ON oid = id WHERE id <> filter
+      UNION ALL
+      SELECT pg_get_expr(adbin, adrelid) FROM pg_depend
+      JOIN pg_attribute ON refclassid = 'pg_class'::regclass AND attrelid = refobjid AND attnum = refobjsubid AND attgenerated <> ''
+      JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+      WHERE classid = 'pg_proc'::regclass AND objid = filter)
+    SELECT encode(sha256(convert_to(coalesce(string_agg(text, ' ' ORDER BY text COLLATE "C"), ''), getdatabaseencoding())), 'hex') FROM definitions);
+END $$;
 
 -- Feeds of users' tables whose counts are not right any more, and why: one word each. It asks the catalogs alone, so it needs no right on any table.
 CREATE FUNCTION tidemark.feed_problems() RETURNS TABLE (feed text, problem text)

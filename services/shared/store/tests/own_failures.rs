@@ -198,9 +198,9 @@ async fn a_write_that_is_cancelled_in_the_filter_is_cancelled(pool: PgPoolOption
 async fn a_limit_of_temporary_files_limits_statements(pool: PgPoolOptions, options: PgConnectOptions) {
     let shop = Shop::new(pool, options).await;
     shop.open(&RATIO).await;
+    let (writer, database) = (&shop.writer.name, shop.stage.options.get_database().unwrap());
     shop.execute(&format!(
-        "ALTER ROLE {} SET temp_file_limit = '1MB'; ALTER ROLE {0} SET work_mem = '64kB'",
-        shop.writer.name
+        "ALTER ROLE {writer} IN DATABASE \"{database}\" SET temp_file_limit = '1MB'; ALTER ROLE {writer} IN DATABASE \"{database}\" SET work_mem = '64kB'"
     ))
     .await;
     const LARGE: &str = "INSERT INTO orders (value, counts) SELECT 1 + 0 * generate_series(1, 100000), true";
