@@ -151,25 +151,29 @@ async fn functions(pool: PgPoolOptions, options: PgConnectOptions) {
     let sql = "CREATE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 = 'open'$$";
     let plpgsql =
         "CREATE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN $1 = 'open'; END$$";
+    let renamed = ("ALTER FUNCTION is_open RENAME TO opened; ALTER FUNCTION opened SET SCHEMA moved", Follows);
+    let raises = (
+        "CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RAISE 'no'; END$$",
+        Marked("filter_gone"),
+    );
     for setup in [atomic, sql, plpgsql] {
         let same = setup.replace("CREATE", "CREATE OR REPLACE");
-        shop.check(&is_open(setup), &[
-            ("ALTER FUNCTION is_open RENAME TO opened; ALTER FUNCTION opened SET SCHEMA moved", Follows),
-            ("ALTER FUNCTION is_open RENAME TO opened; CREATE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'", Follows),
-            (&same, Follows),
-            ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 <> 'open'$$", Marked("filter_gone")),
-            ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RAISE 'no'; END$$", Marked("filter_gone")),
-            ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN ASSERT false; END$$", Marked("filter_gone")),
-            ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN shop.is_open($1); END$$", Marked("filter_gone")),
-            ("ALTER FUNCTION is_open STRICT SECURITY DEFINER PARALLEL SAFE COST 1000", Follows),
-            ("ALTER FUNCTION is_open VOLATILE", Follows),
-            ("ALTER FUNCTION is_open SET search_path = moved", Marked("filter_gone")),
-            ("REVOKE EXECUTE ON FUNCTION is_open FROM PUBLIC", Marked("filter_failed")),
-            ("REVOKE USAGE ON SCHEMA shop FROM PUBLIC; GRANT USAGE ON SCHEMA shop TO WRITER", Follows),
-            ("DROP FUNCTION is_open CASCADE", Marked("filter_gone")),
-        ])
-        .await;
+        shop.check(&is_open(setup), &[renamed, (&same, Follows), raises]).await;
     }
+    shop.check(&is_open(sql), &[
+        ("ALTER FUNCTION is_open RENAME TO opened; CREATE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'", Follows),
+        ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 <> 'open'$$", Marked("filter_gone")),
+        ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN ASSERT false; END$$", Marked("filter_gone")),
+        ("CREATE OR REPLACE FUNCTION is_open(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN shop.is_open($1); END$$", Marked("filter_gone")),
+        ("ALTER FUNCTION is_open SECURITY DEFINER PARALLEL SAFE COST 1000", Follows),
+        ("ALTER FUNCTION is_open VOLATILE", Follows),
+        ("ALTER FUNCTION is_open STRICT", Marked("filter_gone")),
+        ("ALTER FUNCTION is_open SET search_path = moved", Marked("filter_gone")),
+        ("REVOKE EXECUTE ON FUNCTION is_open FROM PUBLIC", Marked("filter_failed")),
+        ("REVOKE USAGE ON SCHEMA shop FROM PUBLIC; GRANT USAGE ON SCHEMA shop TO WRITER", Follows),
+        ("DROP FUNCTION is_open CASCADE", Marked("filter_gone")),
+    ])
+    .await;
     // What the text of a function names is not known before it is called.
     for (setup, change) in [
         (
@@ -206,12 +210,11 @@ async fn functions(pool: PgPoolOptions, options: PgConnectOptions) {
         "shop.is_open(value, 'open', 'x')",
         "shop.is_open(value => value, VARIADIC others => '{open,x}')",
     ] {
-        shop.check(
-            &Filtered { filter, ..is_open(many) },
-            &[("ALTER FUNCTION is_open RENAME TO opened; ALTER FUNCTION opened SET SCHEMA moved", Follows)],
-        )
-        .await;
+        shop.check(&Filtered { filter, ..is_open(many) }, &[renamed]).await;
     }
+    let default = many.replace("CREATE", "CREATE OR REPLACE").replace("'{open}'", "'{closed}'");
+    shop.check(&Filtered { filter: "shop.is_open(value)", ..is_open(many) }, &[(&default, Marked("filter_gone"))])
+        .await;
     shop.end().await;
 }
 

@@ -17,7 +17,7 @@ const BENT: &str = "SET standard_conforming_strings = off; SET backslash_quote =
     SET xmlbinary = 'hex'; SET xmloption = 'document'; SET array_nulls = off; SET quote_all_identifiers = on; SET default_text_search_config = 'pg_catalog.german';
     SET lc_monetary = 'C'; SET lc_numeric = 'C'; SET lc_time = 'C'; SET row_security = off; SET check_function_bodies = off;
     SET client_min_messages = error; SET plan_cache_mode = force_generic_plan; SET plpgsql.extra_errors = 'all'; SET plpgsql.extra_warnings = 'all';
-    SET work_mem = '64kB'; SET jit_above_cost = 0; SET enable_nestloop = off; SET enable_seqscan = off; SET statement_timeout = '1h'; SET lock_timeout = '1h';
+    SET work_mem = '64kB'; SET enable_nestloop = off; SET enable_seqscan = off; SET statement_timeout = '1h'; SET lock_timeout = '1h';
     SET default_transaction_isolation = 'serializable'; SET client_encoding = 'LATIN1'; SET tidemark.traceparent = 'x';
     SET search_path = evil, shop, moved, pg_catalog, pg_temp";
 
