@@ -313,7 +313,8 @@ BEGIN
       JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = id AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
       LEFT JOIN pg_operator ON refclassid = 'pg_operator'::regclass AND pg_operator.oid = refobjid),
     definitions (text) AS (
-      SELECT concat_ws(' ', coalesce(pg_get_function_sqlbody(oid), prosrc), probin, proconfig) FROM used JOIN pg_proc ON oid = id WHERE id <> filter
+      SELECT concat_ws(' ', coalesce(pg_get_function_sqlbody(oid), prosrc), probin, pg_get_expr(proargdefaults, 0), proisstrict, proconfig)
+      FROM used JOIN pg_proc ON oid = id WHERE id <> filter
       UNION ALL
       SELECT pg_get_expr(adbin, adrelid) FROM pg_depend
       JOIN pg_attribute ON refclassid = 'pg_class'::regclass AND attrelid = refobjid AND attnum = refobjsubid AND attgenerated <> ''
