@@ -30,6 +30,7 @@ const FILES: usize = CLIENTS + 2 * AHEAD + 1_000;
 const BATCH: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_secs(2);
 const BEAT: Duration = Duration::from_secs(5);
+const FOLD: Duration = Duration::from_secs(10);
 
 /// Visits that another replica has counted, which is no longer there and not swept yet.
 async fn left_behind(pool: &PgPool) -> Vec<Uuid> {
@@ -93,12 +94,17 @@ async fn a_reconnect_storm_of_ten_thousand_asks_the_database_for_nothing_but_the
     }
     // On a machine that brings them faster than they are admitted some are sent away, but hardly anybody twice.
     assert!(handshakes < 2 * CLIENTS, "{handshakes} handshakes");
-    // What it asks with nobody there: the poll and the lease. One more of each falls on the edge.
+    // What it asks with nobody there: the poll, the lease and the fold. One more of each falls on the edge.
     let in_time = |every: Duration| (elapsed.as_secs_f64() / every.as_secs_f64()) as usize + 2;
     assert!(registrations <= in_time(BATCH), "{registrations} in {elapsed:?}: {all:#?}");
     assert!(reads <= in_time(POLL), "{reads} in {elapsed:?}: {all:#?}");
     assert!(beats <= in_time(BEAT), "{beats} in {elapsed:?}: {all:#?}");
-    assert_eq!(queries.count(""), registrations + reads + beats, "nothing else: {all:#?}");
+    let folds = queries.count("tidemark.fold_feeds");
+    assert!(folds <= in_time(FOLD), "{folds} in {elapsed:?}: {all:#?}");
+    // Registrations and beats are in transactions of their own messages, one or both.
+    let (begins, ends) = (queries.count("BEGIN"), queries.count("COMMIT"));
+    assert!(begins == ends && begins <= registrations + beats, "{all:#?}");
+    assert_eq!(queries.count(""), begins + ends + registrations + reads + beats + folds, "nothing else: {all:#?}");
 }
 
 #[sqlx::test(migrator = "store::MIGRATOR")]

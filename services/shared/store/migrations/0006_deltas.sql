@@ -340,7 +340,8 @@ BEGIN
       CASE WHEN (SELECT count(*) FROM pg_trigger WHERE tgrelid = own.relation AND tgfoid = counter.oid AND tgenabled IN ('O', 'A'))
         < CASE WHEN own.filter IS NULL THEN 3 ELSE 4 END THEN 'switched_off' END,
       CASE WHEN NOT (has_schema_privilege(counter.proowner, 'tidemark', 'USAGE') AND has_table_privilege(counter.proowner, 'tidemark.deltas', 'INSERT')
-          AND has_function_privilege(counter.proowner, 'tidemark.count_change(text, bigint, bigint)', 'EXECUTE'))
+          AND (SELECT count(*) FROM pg_proc WHERE pronamespace = 'tidemark'::regnamespace
+            AND proname IN ('count_change', 'count_reset', 'count_failure', 'notify_readers') AND has_function_privilege(counter.proowner, oid, 'EXECUTE')) = 4)
         THEN 'denied' END) AS problem
     FROM tidemark.own_feeds AS own
     LEFT JOIN pg_class AS relation ON relation.oid = own.relation
@@ -540,6 +541,26 @@ BEGIN
     ELSE
       EXECUTE pg_catalog.format('GRANT INSERT, DELETE ON tidemark.bases, tidemark.deltas TO %s', holder);
     END IF;
+  END LOOP;
+END $$;
+
+-- Where new functions are not for everybody (ALTER DEFAULT PRIVILEGES), they are for the roles that could call
+-- what they replace.
+DO $$
+DECLARE
+  holder text;
+BEGIN
+  IF (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'tidemark.notify_readers()'::pg_catalog.regprocedure) IS NULL THEN
+    RETURN;
+  END IF;
+  FOR holder IN
+    SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::pg_catalog.regrole::text END FROM pg_catalog.pg_proc
+    CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(proacl, pg_catalog.acldefault('f', proowner)))
+    WHERE oid = 'tidemark.count_change(text, bigint, bigint)'::pg_catalog.regprocedure AND privilege_type = 'EXECUTE'
+  LOOP
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION tidemark.notify_readers, tidemark.request_notification, tidemark.cancel_notification,
+      tidemark.count_failure, tidemark.deltas_after, tidemark.add_deltas, tidemark.feed_values, tidemark.fold_feeds, tidemark.table_obstacle,
+      tidemark.filter_fingerprint, tidemark.feed_problems, tidemark.keep_problems, tidemark.read_feeds, tidemark.slots TO %s', holder);
   END LOOP;
 END $$;
 

@@ -16,6 +16,7 @@ mod database_error;
 mod database_url;
 mod doorbell;
 mod folding;
+mod lossy;
 mod metrics;
 mod migrations;
 mod own_feeds;

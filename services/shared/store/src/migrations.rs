@@ -12,8 +12,8 @@ use tracing::warn;
 use crate::{
     DatabaseError, DatabaseUrl,
     connection::{self, ConnectError, sqlstate},
-    own_feeds::upgrade_filters,
-    transaction,
+    own_feeds::upgrade_functions,
+    transaction::{self, no_transaction_timeout},
 };
 
 /// All migrations, oldest first.
@@ -42,7 +42,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The transaction in which all pending migrations are applied. The server ends it after 10 s without a statement: the
 /// client is gone then, and its locks go too.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+const BEGIN: &str = concat!(
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '10s'; ",
+    no_transaction_timeout!()
+);
 
 /// The settings of each migration, which may change them for itself. A statement may take as long as it needs, but it may
 /// wait for a lock for 10 s only, because writers queue behind it.
@@ -51,9 +54,6 @@ const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout 
 
 /// SQLSTATE of a lock that was not granted within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-
-/// Postgres 17 and later have a limit for the transaction as well.
-const NO_TRANSACTION_TIMEOUT: &str = "SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
 /// The table as the driver makes it. Its own `Migrator::run` migrates in tests, and did in version 0.1.
 const CREATE_TABLE: &str = "
@@ -219,7 +219,7 @@ pub async fn pending_migrations(database: &DatabaseUrl) -> Result<usize, Migrate
 pub async fn migrate(database: &DatabaseUrl) -> Result<(), MigrateError> {
     let mut connection = connection::connect(database, "tidemark migrate").await.map_err(MigrateError::Connect)?;
     migrate_within(&mut connection, LOCK_TIMEOUT).await?;
-    if let Err(error) = upgrade_filters(&mut connection).await {
+    if let Err(error) = upgrade_functions(&mut connection).await {
         warn!(error = &error as &dyn std::error::Error, "could not look for filters that have the form of version 0.1");
     }
     connection::close(Some(connection)).await;
@@ -263,7 +263,6 @@ async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error>
 
 async fn lock(connection: &mut PgConnection, key: i64, timeout: Duration) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SETTINGS).execute(&mut *connection).await?;
-    sqlx::raw_sql(NO_TRANSACTION_TIMEOUT).execute(&mut *connection).await?;
     sqlx::query("SELECT set_config('lock_timeout', $1, true)")
         .bind(timeout.as_millis().to_string())
         .persistent(false)

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{
-    Decode, FromRow, PgPool, Postgres, Type,
-    error::BoxDynError,
-    postgres::{PgTypeInfo, PgValueRef},
-};
+use sqlx::{FromRow, PgPool};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     DatabaseError, DatabaseUrl,
     connection::{self, data_error},
+    lossy::Lossy,
     transaction,
 };
 
@@ -26,9 +23,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const PAGE: &str = "SELECT seq, id, body, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
 
-/// The same page with the bytes as they are stored, for a page with a text that the server cannot send as UTF-8. It then
-/// refuses the whole result. A database with the encoding SQL_ASCII stores any bytes; one with WIN1252 stores the byte 0x81,
-/// and has no character for it.
+/// The same page with the bytes as they are stored, for a page with a text that the server cannot send as UTF-8.
 const PAGE_OF_BYTES: &str = "
 SELECT seq, id, convert_to(body, 'SQL_ASCII') AS body, created_at
 FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
@@ -45,30 +40,6 @@ pub struct Text {
     pub text: String,
     /// The database's clock when it was stored.
     pub created_at: DateTime<Utc>,
-}
-
-/// A column of type text or bytea, with U+FFFD in place of bytes that are not UTF-8.
-struct Lossy(String);
-
-impl From<Lossy> for String {
-    fn from(Lossy(text): Lossy) -> Self {
-        text
-    }
-}
-
-impl Type<Postgres> for Lossy {
-    fn type_info() -> PgTypeInfo {
-        <String as Type<Postgres>>::type_info()
-    }
-    fn compatible(info: &PgTypeInfo) -> bool {
-        <String as Type<Postgres>>::compatible(info) || <Vec<u8> as Type<Postgres>>::compatible(info)
-    }
-}
-
-impl Decode<'_, Postgres> for Lossy {
-    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
-        Ok(Self(String::from_utf8_lossy(value.as_bytes()?).into_owned()))
-    }
 }
 
 /// What [`Texts`] needs to know.

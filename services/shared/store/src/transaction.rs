@@ -28,6 +28,14 @@ macro_rules! one_transaction {
 }
 pub(crate) use one_transaction;
 
+/// Takes away the limit that Postgres 17 and later have for a whole transaction, for one that may take any time: the last statement of its BEGIN.
+macro_rules! no_transaction_timeout {
+    () => {
+        "SELECT pg_catalog.set_config('transaction_timeout', '0', true) WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL"
+    };
+}
+pub(crate) use no_transaction_timeout;
+
 /// The same limits. Between two statements the server waits for 3 s: a client that is frozen keeps its locks for no longer. Functions of ours have string
 /// constants with a backslash.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = 0; \

@@ -125,6 +125,16 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
             "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark TO PUBLIC",
             Marked("denied"),
         ),
+        (
+            "REVOKE EXECUTE ON FUNCTION tidemark.count_reset FROM PUBLIC",
+            "GRANT EXECUTE ON FUNCTION tidemark.count_reset TO PUBLIC",
+            Marked("denied"),
+        ),
+        (
+            "REVOKE EXECUTE ON FUNCTION tidemark.notify_readers FROM PUBLIC",
+            "GRANT EXECUTE ON FUNCTION tidemark.notify_readers TO PUBLIC",
+            Marked("denied"),
+        ),
         ("REVOKE EXECUTE ON FUNCTION tidemark.feed_shop_matches FROM ADMIN", "SELECT 1", Marked("filter_failed")),
         (
             "CREATE ROLE ADMIN_heir; REASSIGN OWNED BY ADMIN TO ADMIN_heir",
@@ -136,20 +146,36 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
         shop.check(&open, &[(change, then)]).await;
         shop.execute(&back.replace("ADMIN", &name)).await;
     }
-    // Where nothing can be marked the writes work too.
+    // Where nothing can be marked the writes work too, also of rows on which the filter fails.
     shop.open(&open).await;
-    shop.add(open.filter).await.unwrap();
+    shop.add("100 / length(value) > 20").await.unwrap();
     let mut session = shop.session().await;
     session.execute("INSERT INTO orders (value, counts) VALUES ('open', true)").await.unwrap();
     for (change, back) in [
         ("ALTER SCHEMA tidemark RENAME TO away", "ALTER SCHEMA away RENAME TO tidemark"),
         ("ALTER TABLE tidemark.deltas RENAME TO away", "ALTER TABLE tidemark.away RENAME TO deltas"),
         ("ALTER FUNCTION tidemark.count_change RENAME TO away", "ALTER FUNCTION tidemark.away RENAME TO count_change"),
+        ("ALTER FUNCTION tidemark.count_reset RENAME TO away", "ALTER FUNCTION tidemark.away RENAME TO count_reset"),
+        (
+            "ALTER FUNCTION tidemark.count_failure RENAME TO away",
+            "ALTER FUNCTION tidemark.away RENAME TO count_failure",
+        ),
+        (
+            "ALTER FUNCTION tidemark.notify_readers RENAME TO away",
+            "ALTER FUNCTION tidemark.away RENAME TO notify_readers",
+        ),
+        (
+            "REVOKE EXECUTE ON FUNCTION tidemark.count_failure FROM PUBLIC",
+            "GRANT EXECUTE ON FUNCTION tidemark.count_failure TO PUBLIC",
+        ),
     ] {
         shop.execute(change).await;
-        for write in
-            ["INSERT INTO orders (value) VALUES ('open')", "UPDATE orders SET value = 'open'", "TRUNCATE orders"]
-        {
+        for write in [
+            "INSERT INTO orders (value) VALUES ('open')",
+            "UPDATE orders SET value = 'open'",
+            "INSERT INTO orders (value) VALUES ('')",
+            "TRUNCATE orders",
+        ] {
             session.execute(write).await.unwrap_or_else(|error| panic!("{change}: {write}: {error}"));
         }
         shop.execute(back).await;

@@ -11,12 +11,13 @@ use common::{
     samples::{HOUR, Storing, config, rows, sample, scalar, this_second, until},
 };
 use sqlx::{
-    Executor,
+    AssertSqlSafe, Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{Hindrance, LatestSamples, Samples, SamplesConfig};
+use store::{Hindrance, LatestSamples, Sample, Samples, SamplesConfig};
 use test_support::{wait_for, wait_until};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 async fn down(storing: &Storing) {
     let away = async || storing.progress().hindrance == Some(Hindrance::Database);
@@ -319,4 +320,42 @@ async fn servers_that_are_silent_for_the_retention_have_no_latest_any_more(
         .unwrap();
     assert_eq!(servers, ["server-1", "silent"]);
     stage.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn ids_that_are_not_utf_8_are_read_with_replacement_characters(pool: PgPoolOptions, options: PgConnectOptions) {
+    let server = Stage::new(pool.clone(), options.clone());
+    let name = format!("sql_ascii_{}", Uuid::new_v4().simple());
+    let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'");
+    server.pool.execute(AssertSqlSafe(create)).await.unwrap();
+    let stage = Stage::new(pool, options.database(&name));
+    store::migrate(&stage.database()).await.unwrap();
+    let storing = Storing::start(&stage, config(stage.database()));
+    let latest = storing.latest(&stage, config(stage.database()));
+    let now = this_second();
+    storing.store(1, until(now, 1));
+    storing.stored(1.0).await;
+    // As a program stores them whose encoding is another one. Two of them look the same.
+    let insert = r"
+        INSERT INTO tidemark.metrics_latest (server_id, second, cpu_usage, memory_usage, disk_usage)
+        VALUES (E'caf\xe9', now(), 1, 2, 3), (E'caf\xe8', now() + interval '1 hour', 4, 5, 6);
+        INSERT INTO tidemark.metrics SELECT server_id, now(), cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest WHERE server_id <> 'server-1'";
+    stage.pool.execute(insert).await.unwrap();
+
+    let read = async || newest(&latest, "caf\u{fffd}").is_some();
+    wait_until(LONG, "they are read", read).await;
+    let all = latest.get().unwrap();
+    let newest: Vec<_> = all.all().iter().map(|sample| (&*sample.server, sample.usage.cpu)).collect();
+    assert_eq!(newest[0], ("caf\u{fffd}", 4.0), "the newer of both");
+    assert_eq!((newest.len(), newest[1].0), (2, "server-1"));
+    let list = Samples::new(config(stage.database()), storing.metrics.clone());
+    let servers = |list: Vec<Sample>| list.iter().map(|sample| sample.server.to_string()).collect::<Vec<_>>();
+    assert_eq!(servers(list.newest(Some("server-1"), 10).await.unwrap())[0], "server-1");
+    let all = servers(list.newest(None, 10).await.unwrap());
+    assert_eq!(all.iter().filter(|server| *server == "caf\u{fffd}").count(), 2, "{all:?}");
+    list.close().await;
+    stage.end().await;
+    let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+    server.pool.execute(AssertSqlSafe(drop)).await.unwrap();
+    server.end().await;
 }

@@ -23,7 +23,7 @@ pub use error::{Obstacle, OwnFeedError};
 pub use problem::FeedProblem;
 pub(crate) use problem::ProblemWord;
 pub use sync::{Change, sync_own_feeds};
-pub(crate) use upgrade::upgrade_filters;
+pub(crate) use upgrade::upgrade_functions;
 
 /// Longest name, bytes: that of its trigger `feed_NAME_truncated` is 15 longer, and has 63.
 const MAX_NAME: usize = 48;

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
 pub(super) use super::triggers::{create_filter, create_function};
 use super::{Follow, InstalledFeed, OwnFeed, filter::Condition, problem::ProblemWord};
+use crate::transaction::no_transaction_timeout;
 
 /// Whoever wants to write to a table queues behind us while we wait for it. So long may nobody wait; a transaction that is open for longer is somebody's
 /// own business.
@@ -34,9 +35,11 @@ pub(super) struct Recorded {
 
 /// Begins a transaction whose every statement sees what was committed before it, whatever the account's default is: the count depends on it. Its waits for locks are
 /// bounded; counting a large table may take any time. A filter means what it means in standard SQL.
-pub(super) const BEGIN: &str =
+pub(super) const BEGIN: &str = concat!(
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s';
-    SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off";
+    SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off; ",
+    no_transaction_timeout!()
+);
 
 /// From here on names mean what Postgres itself calls so, and everything else has its schema: what is created does not depend on the account's search path.
 pub(super) async fn fix_search_path(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -58,7 +58,7 @@ enum Outcome {
 ///
 /// # Errors
 /// If the list cannot be read.
-pub(crate) async fn upgrade_filters(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+pub(crate) async fn upgrade_functions(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     let mut transaction = connection.begin_with(statements::BEGIN).await?;
     let old = read(&mut transaction, None).await?;
     transaction.commit().await?;

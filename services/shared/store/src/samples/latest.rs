@@ -38,7 +38,11 @@ pub struct Latest {
 
 impl Latest {
     fn new(mut samples: Vec<Sample>) -> Self {
-        samples.sort_unstable_by(|one, other| natural(&one.server, &other.server));
+        samples.sort_unstable_by(|one, other| {
+            natural(&one.server, &other.server).then_with(|| other.second.cmp(&one.second))
+        });
+        // Two ids may differ only in bytes that are not UTF-8.
+        samples.dedup_by(|one, before| one.server == before.server);
         Self { samples }
     }
 

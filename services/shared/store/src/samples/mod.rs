@@ -26,7 +26,7 @@ pub use self::{
     latest::{Latest, LatestSamples},
     list::{Samples, SamplesError},
 };
-use crate::{DatabaseUrl, SampleMetrics};
+use crate::{DatabaseUrl, SampleMetrics, lossy::Lossy};
 
 /// How long a sample waits for a database that is away. A thousand servers make some twenty megabytes in this time.
 const KEEP: Duration = Duration::from_secs(300);
@@ -34,8 +34,8 @@ const KEEP: Duration = Duration::from_secs(300);
 /// What a server used in one second.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct Sample {
-    /// The server's id.
-    #[sqlx(rename = "server_id")]
+    /// The server's id. U+FFFD stands for bytes that are not UTF-8; only another writer can have stored them.
+    #[sqlx(rename = "server_id", try_from = "Lossy")]
     pub server: Arc<str>,
     /// The second, by the clock of whoever took the sample. A fraction is rounded away.
     pub second: DateTime<Utc>,

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::types::PgInterval};
 
 use super::Sample;
-use crate::{connection::sqlstate, transaction};
+use crate::{
+    connection::{data_error, sqlstate},
+    transaction,
+};
 
 /// The history, and the newest of each server, in one statement, so in one transaction. What is there already stays, and the newest never becomes older,
 /// whatever the clocks of replicas do.
@@ -71,31 +74,39 @@ pub(super) async fn roll(connection: &mut PgConnection, retention: Duration) -> 
     Ok(Rolled { made: made.unsigned_abs().into(), dropped: dropped.unsigned_abs().into() })
 }
 
+/// How the id of a server is read: as a text; or, where the server cannot send one of them, as the bytes that are stored ([`crate::lossy`]).
+const ID: &str = "server_id";
+const STORED_ID: &str = "convert_to(server_id, 'SQL_ASCII') AS server_id";
+
 /// The newest sample of each server.
 pub(super) async fn latest(connection: &mut PgConnection) -> Result<Vec<Sample>, sqlx::Error> {
+    match read_latest(connection, ID).await {
+        Err(error) if data_error(&error).is_some() => read_latest(connection, STORED_ID).await,
+        samples => samples,
+    }
+}
+
+async fn read_latest(connection: &mut PgConnection, id: &str) -> Result<Vec<Sample>, sqlx::Error> {
+    let query = format!("SELECT {id}, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest");
     let mut transaction = transaction::begin(connection).await?;
-    let samples =
-        sqlx::query_as("SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest")
-            .persistent(false)
-            .fetch_all(&mut *transaction)
-            .await;
+    let samples = sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_all(&mut *transaction).await;
     transaction::end(transaction, samples).await
 }
 
 /// Samples, the newest first: of one server, or of all.
 pub(super) async fn newest(pool: &PgPool, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
-    let query = match server {
-        Some(server) => sqlx::query_as(
-            "SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics
-             WHERE server_id = $2 ORDER BY second DESC LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .bind(server),
-        None => sqlx::query_as(
-            "SELECT server_id, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics
-             ORDER BY second DESC, server_id LIMIT $1",
-        )
-        .bind(i64::from(limit)),
-    };
-    transaction::fetch_all(pool, query).await
+    match read_newest(pool, ID, server, limit).await {
+        Err(error) if data_error(&error).is_some() => read_newest(pool, STORED_ID, server, limit).await,
+        samples => samples,
+    }
+}
+
+async fn read_newest(pool: &PgPool, id: &str, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
+    let of = if server.is_some() { "WHERE server_id = $2" } else { "" };
+    let query = format!(
+        "SELECT {id}, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics AS stored {of}
+         ORDER BY second DESC, stored.server_id LIMIT $1"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(query)).bind(i64::from(limit));
+    transaction::fetch_all(pool, if let Some(server) = server { query.bind(server) } else { query }).await
 }

@@ -10,7 +10,10 @@ mod writers;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{LONG, Stage, own::Account};
+use common::{
+    LONG, Stage,
+    own::{Account, says},
+};
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
@@ -511,6 +514,40 @@ async fn accounts_keep_what_they_could_do_with_the_slots(pool: PgPoolOptions, op
     monitor.drop(&upgrade.stage).await;
     installer.drop(&upgrade.stage).await;
     upgrade.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn accounts_keep_their_writes_where_new_functions_are_not_for_everybody(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let stage = Stage::new(pool, options);
+    stage.pool.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").await.unwrap();
+    stage.of_version_0_1().await;
+    let admin = stage
+        .account_of_version_0_1(
+            "GRANT SELECT, TRIGGER ON public.orders TO ROLE; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark TO ROLE",
+        )
+        .await;
+    let mut session = PgConnection::connect_with(&admin.options).await.unwrap();
+    for (name, filter) in [("theirs", None), ("open-theirs", Some(&OPEN))] {
+        Feed::new(name, "public.orders", filter).of_another_account().add(&mut session).await.unwrap();
+    }
+    session.close().await.unwrap();
+    upgrade_schema(&stage.database()).await;
+    for write in [
+        "INSERT INTO orders (status) VALUES ('open'), ('closed')",
+        "UPDATE orders SET status = 'open'",
+        "DELETE FROM orders WHERE id % 2 = 0",
+        "TRUNCATE orders",
+        "INSERT INTO orders (status) VALUES ('open')",
+    ] {
+        stage.pool.execute(write).await.unwrap_or_else(|error| panic!("{write}: {error}"));
+    }
+    assert_eq!((says(&stage.pool, "theirs").await.0, says(&stage.pool, "open-theirs").await.0), (1, 1));
+    assert_eq!(problems(&stage.database()).await, []);
+    admin.drop(&stage).await;
+    stage.end().await;
 }
 
 async fn problems(database: &DatabaseUrl) -> Vec<(String, FeedProblem)> {
