@@ -26,7 +26,7 @@ SMALL := operator tidemark
 # `host` builds static binaries here; `source` builds in containers, for machines that are not Linux.
 IMAGE_FROM ?= $(if $(filter Linux,$(shell uname -s)),host,source)
 export KIND_NODE_IMAGE ?= kindest/node:v1.35.4
-TRAEFIK_IMAGE ?= traefik:v3.7.11
+TRAEFIK_IMAGE ?= traefik:v3.7.13
 POSTGRES_IMAGE ?= postgres:18.4
 PROMETHEUS_IMAGE ?= prom/prometheus:v3.15.0
 # k8s/dev/monitoring-without-discovery is for a Prometheus that was built without the discovery of pods, as Debian's.
