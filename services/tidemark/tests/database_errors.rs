@@ -83,7 +83,7 @@ async fn lines(
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines: Vec<String> = Vec::new();
     // On a busy machine the first attempt may take too long; then that is what is logged, once.
-    let is_meant = |line: &String| line.contains(message) || line.contains("failed to connect within");
+    let is_meant = |line: &String| line.contains(message) || line.contains("failed to connect to the database within");
     let reading = async {
         while lines.iter().filter(|line| is_meant(line)).count() < least {
             let Some(line) = log.next_line().await.unwrap() else { break };

@@ -14,14 +14,17 @@ use crate::{DatabaseUrl, database_error::DatabaseError};
 /// callers have 5 s in all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A command is given once: somebody would rather wait than repeat it while the machine is busy.
+const COMMAND_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It took longer than one second.
-    #[error("failed to connect within {CONNECT_TIMEOUT:?}")]
-    TimedOut,
+    /// It took longer than this: one second for a service, five for a command.
+    #[error("failed to connect to the database within {0:?}")]
+    TimedOut(Duration),
     /// The server could not be reached, or refused.
-    #[error("failed to connect")]
+    #[error("failed to connect to the database")]
     Refused(#[source] DatabaseError),
 }
 
@@ -59,9 +62,18 @@ pub(crate) fn options(database: &DatabaseUrl, name: &str) -> PgConnectOptions {
 /// connection belongs to it for one transaction at a time. Limits and isolation are the transaction's
 /// ([`crate::transaction`]).
 pub(crate) async fn connect(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
-    match timeout(CONNECT_TIMEOUT, options(database, name).connect()).await {
+    connect_within(CONNECT_TIMEOUT, database, name).await
+}
+
+/// The same for a command.
+pub(crate) async fn connect_for_command(database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
+    connect_within(COMMAND_CONNECT_TIMEOUT, database, name).await
+}
+
+async fn connect_within(limit: Duration, database: &DatabaseUrl, name: &str) -> Result<PgConnection, ConnectError> {
+    match timeout(limit, options(database, name).connect()).await {
         Ok(connection) => connection.map_err(ConnectError::from),
-        Err(_) => Err(ConnectError::TimedOut),
+        Err(_) => Err(ConnectError::TimedOut(limit)),
     }
 }
 

@@ -89,8 +89,8 @@ LIMIT 1";
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database could not be reached or refused the connection.
-    #[error("failed to connect to the database")]
-    Connect(#[source] ConnectError),
+    #[error(transparent)]
+    Connect(ConnectError),
     /// The table of applied migrations could not be read.
     #[error("failed to read which migrations are applied")]
     Read(#[source] DatabaseError),
@@ -107,7 +107,7 @@ impl MigrateError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Connect(ConnectError::TimedOut) => true,
+            Self::Connect(ConnectError::TimedOut(_)) => true,
             // Any refusal but that of the account: whoever starts the database may still have to make it.
             Self::Connect(ConnectError::Refused(error)) => !sqlstate(error).is_some_and(|code| code.starts_with("28")),
             Self::Read(error) | Self::Apply(error) => connection::is_lost(error),
@@ -204,7 +204,8 @@ impl State {
 /// # Errors
 /// [`MigrateError`]; it is safe to call again.
 pub async fn pending_migrations(database: &DatabaseUrl) -> Result<usize, MigrateError> {
-    let mut connection = connection::connect(database, "tidemark schema").await.map_err(MigrateError::Connect)?;
+    let connection = connection::connect_for_command(database, "tidemark schema");
+    let mut connection = connection.await.map_err(MigrateError::Connect)?;
     let state = read_state(&mut connection).await.map_err(MigrateError::read)?;
     connection::close(Some(connection)).await;
     let has = |version| state.applied.iter().any(|applied| applied.success && applied.version == version);
@@ -217,7 +218,8 @@ pub async fn pending_migrations(database: &DatabaseUrl) -> Result<usize, Migrate
 /// # Errors
 /// [`MigrateError`]; it is safe to call again.
 pub async fn migrate(database: &DatabaseUrl) -> Result<(), MigrateError> {
-    let mut connection = connection::connect(database, "tidemark migrate").await.map_err(MigrateError::Connect)?;
+    let connection = connection::connect_for_command(database, "tidemark migrate");
+    let mut connection = connection.await.map_err(MigrateError::Connect)?;
     migrate_within(&mut connection, LOCK_TIMEOUT).await?;
     if let Err(error) = upgrade_functions(&mut connection).await {
         warn!(error = &error as &dyn std::error::Error, "could not look for filters that have the form of version 0.1");

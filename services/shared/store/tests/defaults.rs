@@ -8,7 +8,7 @@ mod load;
 use std::time::Duration;
 
 use common::{
-    LONG, Stage, a_backend_waits,
+    LONG, Stage, a_backend_waits, migrated,
     samples::{Storing, config, partition, partitions, sample, this_second},
 };
 use load::Load;
@@ -16,7 +16,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{Cause, DatabaseUrl, Hindrance, SaveError, Texts, TextsConfig, migrate, pending_migrations};
+use store::{Cause, DatabaseUrl, Hindrance, SaveError, Texts, TextsConfig, pending_migrations};
 use test_support::wait_until;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -83,9 +83,7 @@ async fn at_serializable_every_call_succeeds_beside_users_of_the_same_table(
 ) {
     let defaults = [("default_transaction_isolation", "serializable")];
     let (stage, database) = with_defaults(pool, options, &defaults).await;
-    let (one, two) = tokio::join!(migrate(&database), migrate(&database));
-    one.unwrap();
-    two.unwrap();
+    tokio::join!(migrated(&database), migrated(&database));
     Load { listen: database.clone(), database, users: 4 }.run(&stage, 2_000).await;
     stage.end().await;
 }
@@ -93,7 +91,7 @@ async fn at_serializable_every_call_succeeds_beside_users_of_the_same_table(
 #[sqlx::test(migrations = false)]
 async fn settings_that_change_the_meaning_of_texts_change_nothing(pool: PgPoolOptions, options: PgConnectOptions) {
     let (stage, database) = with_defaults(pool, options, &MEANINGS).await;
-    migrate(&database).await.unwrap();
+    migrated(&database).await;
     // Its name is compared with a regular expression, in which a string constant has a backslash.
     let old = this_second() - chrono::Duration::hours(100);
     let (name, from) = (partition(old), old.format("%Y-%m-%d %H:00+00"));
@@ -111,7 +109,7 @@ async fn settings_that_change_the_meaning_of_texts_change_nothing(pool: PgPoolOp
 #[sqlx::test(migrations = false)]
 async fn limits_that_suit_other_programs_do_not_end_what_waits(pool: PgPoolOptions, options: PgConnectOptions) {
     let (stage, database) = with_defaults(pool, options, &LIMITS).await;
-    migrate(&database).await.unwrap();
+    migrated(&database).await;
     let writer = stage.writer(database);
     // Each takes several messages, and the server waits between them.
     for number in 0..200 {
@@ -149,7 +147,7 @@ async fn a_database_that_takes_no_writes_is_read_and_takes_them_again_without_a_
 ) {
     let (stage, database) = with_defaults(pool, options, &[("default_transaction_read_only", "on")]).await;
     stage.insert("from before").await;
-    migrate(&database).await.unwrap();
+    migrated(&database).await;
     assert_eq!(pending_migrations(&database).await.unwrap(), 0);
     let texts = Texts::new(TextsConfig { database: database.clone(), application_name: "reads".into() });
     assert_eq!(texts.page(10, None).await.unwrap().len(), 1);

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    LONG, Stage, count, count_is,
+    LONG, Stage, count, count_is, migrated,
     own::{OPEN, feed, number, says},
 };
 use sqlx::{
@@ -153,7 +153,7 @@ async fn transactions_can_be_prepared_and_their_changes_are_seen() {
     files.initialise(&directory).await;
     let server = files.serve(&directory, &[("max_prepared_transactions", "20")]).await;
     let stage = Stage::new(PgPoolOptions::new(), server.options());
-    store::migrate(&stage.database()).await.unwrap();
+    migrated(&stage.database()).await;
     stage.orders().await;
     for own in [feed("orders", "public.orders", None), feed("open", "public.orders", Some(OPEN))] {
         add_own_feed(&stage.database(), &own).await.unwrap();

@@ -3,12 +3,11 @@
 
 mod common;
 
-use common::{LONG, Stage, view_is};
+use common::{LONG, Stage, migrated, view_is};
 use sqlx::{
     Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::migrate;
 
 #[sqlx::test(migrations = false)]
 async fn replicas_that_start_together_migrate_once_and_a_reader_waits_for_them(
@@ -22,10 +21,7 @@ async fn replicas_that_start_together_migrate_once_and_a_reader_waits_for_them(
     assert!(!reader.subscribe().borrow().database_up);
 
     let database = stage.database();
-    let (first, second, third) = tokio::join!(migrate(&database), migrate(&database), migrate(&database));
-    for result in [first, second, third] {
-        result.unwrap();
-    }
+    tokio::join!(migrated(&database), migrated(&database), migrated(&database));
     view_is(&reader, "the reader sees the schema", |view| view.database_up).await;
     let reading = reader.reread().await.unwrap();
     assert_eq!(reading.history.store.len(), 16);
@@ -51,6 +47,6 @@ async fn an_older_build_starts_on_a_newer_schema(pool: PgPoolOptions, options: P
         )
         .await
         .unwrap();
-    migrate(&stage.database()).await.unwrap();
+    migrated(&stage.database()).await;
     stage.end().await;
 }

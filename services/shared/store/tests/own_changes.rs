@@ -148,7 +148,7 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
     }
     // Where nothing can be marked the writes work too, also of rows on which the filter fails.
     shop.open(&open).await;
-    shop.execute("DELETE FROM orders WHERE value = ''").await;
+    shop.execute("DELETE FROM shop.orders WHERE value = ''").await;
     shop.add("100 / length(value) > 20").await.unwrap();
     let mut session = shop.session().await;
     session.execute("INSERT INTO orders (value, counts) VALUES ('open', true)").await.unwrap();

@@ -6,7 +6,7 @@ mod common;
 mod filtered;
 
 use common::own::{feed, number, says};
-use filtered::{Filtered, Shop, connected, not_run};
+use filtered::{Filtered, Shop, not_run};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -21,8 +21,7 @@ async fn agree_with_their_texts(shop: &Shop, search_path: &str, filters: &[&str]
     let mut taken = Vec::new();
     for (number, filter) in filters.iter().enumerate() {
         let name = format!("text-{number}");
-        let wanted = feed(&name, "shop.things", Some(filter));
-        match connected(async || add_own_feed(&database, &wanted).await).await {
+        match add_own_feed(&database, &feed(&name, "shop.things", Some(filter))).await {
             Ok(_) => taken.push((name, filter)),
             Err(error) => {
                 let error = error.to_string();

@@ -7,7 +7,7 @@ mod load;
 
 use std::time::Duration;
 
-use common::{LONG, Stage, a_backend_waits, count_is, view_is};
+use common::{LONG, Stage, a_backend_waits, count_is, migrated, view_is};
 use load::Load;
 use sqlx::{
     Connection, Executor, PgConnection,
@@ -74,10 +74,7 @@ async fn everything(pool: PgPoolOptions, options: PgConnectOptions, mode: PoolMo
     let pooler = pooler(mode).await;
     let database: DatabaseUrl = stage.behind(&pooler).into();
     assert_ne!(pending_migrations(&database).await.unwrap(), 0);
-    let (one, two, three) = tokio::join!(migrate(&database), migrate(&database), migrate(&database));
-    for migrated in [one, two, three] {
-        migrated.unwrap();
-    }
+    tokio::join!(migrated(&database), migrated(&database), migrated(&database));
     assert_eq!(pending_migrations(&database).await.unwrap(), 0);
     Load { database, listen: stage.database(), users: 0 }.run(&stage, 800).await;
     if mode == PoolMode::Transaction {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use common::{
-    LONG, Stage, batches,
+    LONG, Stage, batches, migrated,
     samples::{HOUR, Storing, config, rows, sample, scalar, this_second, until},
 };
 use sqlx::{
@@ -292,7 +292,7 @@ async fn without_a_schema_samples_wait_for_it(pool: PgPoolOptions, options: PgCo
         (storing.progress().hindrance == Some(Hindrance::NoSchema)).then_some(())
     })
     .await;
-    store::migrate(&stage.database()).await.unwrap();
+    migrated(&stage.database()).await;
     storing.stored(3.0).await;
     assert_eq!(rows(&stage).await, (3, 3));
     stage.end().await;
@@ -329,7 +329,7 @@ async fn ids_that_are_not_utf_8_are_read_with_replacement_characters(pool: PgPoo
     let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'");
     server.pool.execute(AssertSqlSafe(create)).await.unwrap();
     let stage = Stage::new(pool, options.database(&name));
-    store::migrate(&stage.database()).await.unwrap();
+    migrated(&stage.database()).await;
     let storing = Storing::start(&stage, config(stage.database()));
     let latest = storing.latest(&stage, config(stage.database()));
     let now = this_second();

@@ -13,7 +13,7 @@ use crate::{
 /// # Errors
 /// [`OwnFeedError`]; nothing was changed then.
 pub async fn add_own_feed(database: &DatabaseUrl, feed: &OwnFeed) -> Result<Added, OwnFeedError> {
-    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut connection = connection::connect_for_command(database, "tidemark feed").await?;
     let mut transaction = begin(&mut connection).await?;
     let added = add(&mut transaction, feed, None).await?;
     commit(transaction).await?;
@@ -26,7 +26,7 @@ pub async fn add_own_feed(database: &DatabaseUrl, feed: &OwnFeed) -> Result<Adde
 /// # Errors
 /// [`OwnFeedError`]; nothing was changed then.
 pub async fn remove_own_feed(database: &DatabaseUrl, name: &str) -> Result<(), OwnFeedError> {
-    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut connection = connection::connect_for_command(database, "tidemark feed").await?;
     let mut transaction = begin(&mut connection).await?;
     remove(&mut transaction, name).await?;
     commit(transaction).await?;

@@ -158,7 +158,7 @@ pub struct InstalledFeeds {
 /// # Errors
 /// [`OwnFeedError`].
 pub async fn own_feeds(database: &DatabaseUrl) -> Result<InstalledFeeds, OwnFeedError> {
-    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut connection = connection::connect_for_command(database, "tidemark feed").await?;
     let read = async {
         let mut transaction = connection.begin_with(statements::BEGIN).await?;
         let feeds = statements::list(&mut transaction).await?;

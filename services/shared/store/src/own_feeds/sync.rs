@@ -27,7 +27,7 @@ pub async fn sync_own_feeds(
     wanted: &[OwnFeed],
     mut tell: impl FnMut(&str, Result<Change, OwnFeedError>),
 ) -> Result<(), OwnFeedError> {
-    let mut connection = connection::connect(database, "tidemark feed").await?;
+    let mut connection = connection::connect_for_command(database, "tidemark feed").await?;
     let known = {
         let mut transaction = change::begin(&mut connection).await?;
         let known = statements::owned_by(&mut transaction, owner).await;

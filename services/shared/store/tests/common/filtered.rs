@@ -7,11 +7,10 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{DatabaseUrl, OwnFeedError, add_own_feed, own_feeds, remove_own_feed};
-use test_support::wait_for;
+use store::{OwnFeedError, add_own_feed, own_feeds, remove_own_feed};
 
 use super::common::{
-    LONG, Stage,
+    Stage,
     own::{Account, feed},
 };
 
@@ -91,13 +90,12 @@ impl Shop {
 
     /// Adds the feed `shop` of that table.
     pub async fn add(&self, filter: &str) -> Result<(), OwnFeedError> {
-        let database: DatabaseUrl = self.admin.options.clone().into();
-        let feed = feed("shop", "shop.orders", Some(filter));
-        connected(async || add_own_feed(&database, &feed).await.map(|_| ())).await
+        let database = self.admin.options.clone().into();
+        add_own_feed(&database, &feed("shop", "shop.orders", Some(filter))).await.map(|_| ())
     }
 
     pub async fn remove(&self) {
-        connected(async || remove_own_feed(&self.stage.database(), "shop").await).await.unwrap();
+        remove_own_feed(&self.stage.database(), "shop").await.unwrap();
     }
 
     /// A session of the writer.
@@ -108,7 +106,7 @@ impl Shop {
 
     /// The reason why the feed is not right, in one word.
     pub async fn problem(&self) -> Option<&'static str> {
-        let feeds = connected(async || own_feeds(&self.stage.database()).await).await.unwrap().feeds;
+        let feeds = own_feeds(&self.stage.database()).await.unwrap().feeds;
         feeds.into_iter().find(|feed| feed.name == "shop").unwrap().problem.map(|problem| problem.as_str())
     }
 
@@ -252,15 +250,6 @@ const WRITES: [(&str, &str); 8] = [
         "INSERT INTO orders (value, counts) SELECT of.value, of.counts FROM samples AS of, generate_series(1, 4)",
     ),
 ];
-
-/// A busy machine may need more time for a connection than a command waits.
-pub async fn connected<T>(act: impl AsyncFn() -> Result<T, OwnFeedError>) -> Result<T, OwnFeedError> {
-    let try_again = async || match act().await {
-        Err(OwnFeedError::Connect(_)) => None,
-        done => Some(done),
-    };
-    wait_for(LONG, "a connection", try_again).await.0
-}
 
 /// Says that something could not be tested here, also when the test passes.
 pub fn not_run(what: &str) {

@@ -117,6 +117,13 @@ impl Stage {
     }
 }
 
+/// Migrates as the app does: it tries again when a connection takes longer than a second, as it may on a busy machine.
+pub async fn migrated(database: &DatabaseUrl) {
+    while let Err(error) = store::migrate(database).await {
+        assert!(error.is_passing(), "{error:?}");
+    }
+}
+
 /// The sum of a counter or gauge over all its labels that have this value; `""` takes all.
 pub fn metric(registry: &Registry, name: &str, label: &str) -> f64 {
     let families = registry.gather();

@@ -11,7 +11,7 @@ mod writers;
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    LONG, Stage,
+    LONG, Stage, migrated,
     own::{Account, says},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -19,7 +19,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use store::{DatabaseUrl, FeedProblem, Follow, MIGRATOR, migrate, own_feeds};
+use store::{DatabaseUrl, FeedProblem, Follow, MIGRATOR, own_feeds};
 use test_support::wait_until;
 use tokio::{
     task::JoinSet,
@@ -161,7 +161,7 @@ async fn nothing_is_lost_and_nobody_fails_or_waits_for_long(pool: PgPoolOptions,
     observed.enter(Phase::Migrating);
     let database = upgrade.stage.database();
     let began = Instant::now();
-    tokio::join!(upgrade_schema(&database), upgrade_schema(&database));
+    tokio::join!(migrated(&database), migrated(&database));
     println!("migrated in {:?}", began.elapsed());
     observed.enter(Phase::After);
     work(&mut tasks, Phase::After).await;
@@ -187,13 +187,6 @@ async fn nothing_is_lost_and_nobody_fails_or_waits_for_long(pool: PgPoolOptions,
     }
     let Ok(upgrade) = Arc::try_unwrap(upgrade) else { panic!("all tasks have ended") };
     upgrade.end().await;
-}
-
-/// Migrates as the app does: it tries again when a connection takes longer than a second.
-async fn upgrade_schema(database: &DatabaseUrl) {
-    while let Err(error) = migrate(database).await {
-        assert!(error.is_passing(), "{error:?}");
-    }
 }
 
 /// One transaction of a writer that waits for the switch.
@@ -369,7 +362,7 @@ async fn writers_inside_functions_of_version_0_1_at_the_switch_count_once(
         ended.unwrap();
     }
     // The trigger functions.
-    upgrade_schema(&upgrade.stage.database()).await;
+    migrated(&upgrade.stage.database()).await;
     let mut session = upgrade.session().await;
     check_once(&mut session, &upgrade.feeds, &upgrade.tables).await;
     upgrade.stage.pool.execute("INSERT INTO public.items_6 (status) VALUES ('open'), ('closed')").await.unwrap();
@@ -385,7 +378,7 @@ async fn a_long_transaction_lets_the_migration_wait_and_nobody_else(pool: PgPool
     let mut long = upgrade.session().await;
     long.execute("BEGIN; INSERT INTO public.orders (status) VALUES ('open')").await.unwrap();
     let database = upgrade.stage.database();
-    let migration = tokio::spawn(async move { upgrade_schema(&database).await });
+    let migration = tokio::spawn(async move { migrated(&database).await });
 
     let mut writers = JoinSet::new();
     let until = Instant::now() + Duration::from_secs(3);
@@ -432,7 +425,7 @@ async fn filters_of_version_0_1_follow_renames_and_no_write_fails(pool: PgPoolOp
     let warnings = log::Warnings::collect();
     let database = upgrade.stage.database();
     // Two apps that start together.
-    tokio::join!(upgrade_schema(&database), upgrade_schema(&database));
+    tokio::join!(migrated(&database), migrated(&database));
     assert_eq!(warnings.all(), [""; 0]);
 
     let filters = "
@@ -492,7 +485,7 @@ async fn accounts_keep_what_they_could_do_with_the_slots(pool: PgPoolOptions, op
     // Version 0.1 was installed by an account that does not migrate now.
     let rights = "GRANT USAGE ON SCHEMA tidemark TO ROLE; GRANT INSERT ON tidemark.texts TO ROLE; ALTER TABLE tidemark.feed_slots OWNER TO ROLE";
     let installer = Account::new(&upgrade.stage, rights).await;
-    upgrade_schema(&upgrade.stage.database()).await;
+    migrated(&upgrade.stage.database()).await;
     let mut monitoring = PgConnection::connect_with(&monitor.options).await.unwrap();
     let mut editing = PgConnection::connect_with(&upgrade.editor.options).await.unwrap();
     let mut installing = PgConnection::connect_with(&installer.options).await.unwrap();
@@ -534,7 +527,7 @@ async fn accounts_keep_their_writes_where_new_functions_are_not_for_everybody(
         Feed::new(name, "public.orders", filter).of_another_account().add(&mut session).await.unwrap();
     }
     session.close().await.unwrap();
-    upgrade_schema(&stage.database()).await;
+    migrated(&stage.database()).await;
     for write in [
         "INSERT INTO orders (status) VALUES ('open'), ('closed')",
         "UPDATE orders SET status = 'open'",
