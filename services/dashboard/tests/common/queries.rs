@@ -56,7 +56,7 @@ impl Queries {
         self.0.lock().unwrap().iter().filter(|(sql, _)| sql.contains(part)).map(|(_, count)| count).sum()
     }
 
-    /// How many statements were executed, without those that only begin or end a transaction.
+    /// How many statements were executed. BEGIN and COMMIT do not count.
     pub fn count_of_work(&self) -> usize {
         let work = |sql: &str| !sql.starts_with("BEGIN") && sql != "COMMIT";
         self.0.lock().unwrap().iter().filter(|(sql, _)| work(sql)).map(|(_, count)| count).sum()

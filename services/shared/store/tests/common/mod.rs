@@ -117,7 +117,7 @@ impl Stage {
     }
 }
 
-/// Migrates as the app does: it tries again when a connection takes longer than a second, as it may on a busy machine.
+/// Migrates as the app does: it tries again if it gets no connection in time, as may happen on a busy machine.
 pub async fn migrated(database: &DatabaseUrl) {
     while let Err(error) = store::migrate(database).await {
         assert!(error.is_passing(), "{error:?}");
