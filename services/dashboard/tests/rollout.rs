@@ -261,22 +261,23 @@ async fn programs_of_both_versions_serve_beside_each_other_and_a_rollback_works(
     // Users save while the schema is migrated.
     let token = CancellationToken::new();
     let (stop, app, pool) = (token.clone(), old_app.users, rollout.pool.clone());
+    let (count, mut saves) = watch::channel(0);
     let saving = tokio::spawn(async move {
-        let mut saves = 0;
         while !stop.is_cancelled() {
             save(app).await;
             let order = "INSERT INTO orders (status) VALUES ('closed')";
             pool.execute(order).await.unwrap();
-            saves += 1;
+            count.send_modify(|saves| *saves += 1);
         }
-        saves
     });
-    sleep(Duration::from_millis(300)).await;
+    timeout(LONG, saves.wait_for(|saves| *saves > 0)).await.unwrap().unwrap();
     let migrated = rollout.run(Version::New, "app", &["migrate"]).await;
     assert!(migrated.status.success(), "{migrated:?}");
-    sleep(Duration::from_millis(300)).await;
+    let before = *saves.borrow();
+    timeout(LONG, saves.wait_for(|saves| *saves > before + 1)).await.unwrap().unwrap();
     token.cancel();
-    let saves = saving.await.unwrap();
+    saving.await.unwrap();
+    let saves = *saves.borrow();
     println!("{saves} saves while the schema was migrated");
     rollout.texts += saves;
     rollout.orders += saves;
@@ -403,8 +404,10 @@ async fn a_dashboard_of_version_0_1_that_sleeps_learns_of_the_migration(_: PgPoo
     let group = rollout.group(&[&dashboard], 1);
     rollout.save(&app).await;
     rollout.arrives(&[&group], "before").await;
-    // It reads on until nothing moves, and then waits for a notification.
-    sleep(Duration::from_secs(2)).await;
+    // It reads on until nothing moves, and then waits for a notification: it has armed all slots.
+    let armed = "SELECT NOT EXISTS (SELECT FROM tidemark.feed_slots WHERE NOT armed)";
+    let waits = async || sqlx::query_scalar(armed).fetch_one(&rollout.pool).await.unwrap();
+    wait_until(LONG, "the dashboard waits for a notification", waits).await;
     let migrated = rollout.run(Version::New, "app", &["migrate"]).await;
     assert!(migrated.status.success(), "{migrated:?}");
     for _ in 0..3 {
