@@ -1,5 +1,5 @@
 //! Texts that the server cannot send as UTF-8. It then refuses the whole result: a database with the encoding `SQL_ASCII` stores any bytes; one with `WIN1252` stores
-//! the byte 0x81, and has no character for it. So what fails is read again with the bytes as they are stored: `convert_to(…, 'SQL_ASCII')`.
+//! the byte 0x81, and has no character for it. So what fails is read again as the bytes that are stored.
 
 use std::sync::Arc;
 
@@ -8,6 +8,24 @@ use sqlx::{
     error::BoxDynError,
     postgres::{PgTypeInfo, PgValueRef},
 };
+
+/// How a column of texts is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    Text,
+    /// As the bytes that are stored.
+    Bytes,
+}
+
+impl Form {
+    /// The expression of a column.
+    pub(crate) fn column(self, name: &str) -> String {
+        match self {
+            Self::Text => name.to_owned(),
+            Self::Bytes => format!("convert_to({name}, 'SQL_ASCII') AS {name}"),
+        }
+    }
+}
 
 /// A column of type text or bytea, with U+FFFD in place of bytes that are not UTF-8.
 pub(crate) struct Lossy(String);

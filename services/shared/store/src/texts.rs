@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool};
+use sqlx::{AssertSqlSafe, FromRow, PgPool};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     DatabaseError, DatabaseUrl,
     connection::{self, data_error},
-    lossy::Lossy,
+    lossy::{Form, Lossy},
     transaction,
 };
 
@@ -20,13 +20,6 @@ const MAX_CONNECTIONS: u32 = 4;
 /// A request has 5 s in all; a caller must get its answer before that.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(4);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
-const PAGE: &str = "SELECT seq, id, body, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
-
-/// The same page with the bytes as they are stored, for a page with a text that the server cannot send as UTF-8.
-const PAGE_OF_BYTES: &str = "
-SELECT seq, id, convert_to(body, 'SQL_ASCII') AS body, created_at
-FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
 
 /// A stored text.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -83,8 +76,8 @@ impl Texts {
     /// [`ReadError`], after four seconds at the latest.
     pub async fn page(&self, limit: u32, before: Option<i64>) -> Result<Vec<Text>, ReadError> {
         let page = async {
-            match self.read(PAGE, limit, before).await {
-                Err(error) if data_error(&error).is_some() => self.read(PAGE_OF_BYTES, limit, before).await,
+            match self.read(Form::Text, limit, before).await {
+                Err(error) if data_error(&error).is_some() => self.read(Form::Bytes, limit, before).await,
                 page => page,
             }
         };
@@ -92,8 +85,12 @@ impl Texts {
         page.map_err(|error| ReadError::Query(error.into()))
     }
 
-    async fn read(&self, query: &'static str, limit: u32, before: Option<i64>) -> Result<Vec<Text>, sqlx::Error> {
-        let query = sqlx::query_as(query).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    async fn read(&self, form: Form, limit: u32, before: Option<i64>) -> Result<Vec<Text>, sqlx::Error> {
+        let query = format!(
+            "SELECT seq, id, {}, created_at FROM tidemark.texts WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
+            form.column("body")
+        );
+        let query = sqlx::query_as(AssertSqlSafe(query)).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
         transaction::fetch_all(&self.pool, query).await
     }
 

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::types::PgInterval};
 use super::Sample;
 use crate::{
     connection::{data_error, sqlstate},
+    lossy::Form,
     transaction,
 };
 
@@ -74,19 +75,16 @@ pub(super) async fn roll(connection: &mut PgConnection, retention: Duration) -> 
     Ok(Rolled { made: made.unsigned_abs().into(), dropped: dropped.unsigned_abs().into() })
 }
 
-/// How the id of a server is read: as a text; or, where the server cannot send one of them, as the bytes that are stored ([`crate::lossy`]).
-const ID: &str = "server_id";
-const STORED_ID: &str = "convert_to(server_id, 'SQL_ASCII') AS server_id";
-
 /// The newest sample of each server.
 pub(super) async fn latest(connection: &mut PgConnection) -> Result<Vec<Sample>, sqlx::Error> {
-    match read_latest(connection, ID).await {
-        Err(error) if data_error(&error).is_some() => read_latest(connection, STORED_ID).await,
+    match read_latest(connection, Form::Text).await {
+        Err(error) if data_error(&error).is_some() => read_latest(connection, Form::Bytes).await,
         samples => samples,
     }
 }
 
-async fn read_latest(connection: &mut PgConnection, id: &str) -> Result<Vec<Sample>, sqlx::Error> {
+async fn read_latest(connection: &mut PgConnection, form: Form) -> Result<Vec<Sample>, sqlx::Error> {
+    let id = form.column("server_id");
     let query = format!("SELECT {id}, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics_latest");
     let mut transaction = transaction::begin(connection).await?;
     let samples = sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_all(&mut *transaction).await;
@@ -95,13 +93,14 @@ async fn read_latest(connection: &mut PgConnection, id: &str) -> Result<Vec<Samp
 
 /// Samples, the newest first: of one server, or of all.
 pub(super) async fn newest(pool: &PgPool, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
-    match read_newest(pool, ID, server, limit).await {
-        Err(error) if data_error(&error).is_some() => read_newest(pool, STORED_ID, server, limit).await,
+    match read_newest(pool, Form::Text, server, limit).await {
+        Err(error) if data_error(&error).is_some() => read_newest(pool, Form::Bytes, server, limit).await,
         samples => samples,
     }
 }
 
-async fn read_newest(pool: &PgPool, id: &str, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
+async fn read_newest(pool: &PgPool, form: Form, server: Option<&str>, limit: u32) -> Result<Vec<Sample>, sqlx::Error> {
+    let id = form.column("server_id");
     let of = if server.is_some() { "WHERE server_id = $2" } else { "" };
     let query = format!(
         "SELECT {id}, second, cpu_usage, memory_usage, disk_usage FROM tidemark.metrics AS stored {of}
