@@ -4,6 +4,12 @@
  */
 const MOST = 4;
 
+/**
+ * Of how many charts a chart of a new size has the price: it is made, or its canvas is, and the browser composes all layers anew. The 100
+ * charts of a wall that opens are there within a second.
+ */
+const NEW_SIZE = 2;
+
 /** What a painter needs of the browser. Tests bring their own. */
 export interface PaintWorld {
   /** Calls back before the next frame; never while nobody can see the page. */
@@ -30,6 +36,8 @@ interface Place {
   inSight: boolean;
   size: Size;
   stale: boolean;
+  /** It was never painted in this size. */
+  resized: boolean;
 }
 
 const browser: PaintWorld = {
@@ -63,6 +71,7 @@ export class Painter {
         if (!place) continue;
         place.size = { width: contentRect.width, height: contentRect.height };
         place.stale = true;
+        place.resized = true;
         this.#plan(place);
       }
     });
@@ -70,7 +79,7 @@ export class Painter {
 
   /** Paints into this element from now on; gives what ends that. */
   add(element: Element, paint: Paint): () => void {
-    const place = { paint, inSight: false, size: { width: 0, height: 0 }, stale: true };
+    const place = { paint, inSight: false, size: { width: 0, height: 0 }, stale: true, resized: true };
     this.#places.set(element, place);
     this.#sight.observe(element);
     this.#size.observe(element);
@@ -111,9 +120,13 @@ export class Painter {
   }
 
   #paint(): void {
-    for (const place of [...this.#due].slice(0, MOST)) {
+    let left = MOST;
+    for (const place of this.#due) {
+      if (left <= 0) break;
+      left -= place.resized ? NEW_SIZE : 1;
       this.#due.delete(place);
       place.stale = false;
+      place.resized = false;
       place.paint(place.size);
     }
     this.#askForFrame();
