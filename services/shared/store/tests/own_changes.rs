@@ -123,17 +123,7 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
         (
             "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark FROM PUBLIC",
             "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark TO PUBLIC",
-            Marked("denied"),
-        ),
-        (
-            "REVOKE EXECUTE ON FUNCTION tidemark.count_reset FROM PUBLIC",
-            "GRANT EXECUTE ON FUNCTION tidemark.count_reset TO PUBLIC",
-            Marked("denied"),
-        ),
-        (
-            "REVOKE EXECUTE ON FUNCTION tidemark.notify_readers FROM PUBLIC",
-            "GRANT EXECUTE ON FUNCTION tidemark.notify_readers TO PUBLIC",
-            Marked("denied"),
+            Follows,
         ),
         ("REVOKE EXECUTE ON FUNCTION tidemark.feed_shop_matches FROM ADMIN", "SELECT 1", Marked("filter_failed")),
         (
@@ -155,19 +145,9 @@ async fn rights(pool: PgPoolOptions, options: PgConnectOptions) {
     for (change, back) in [
         ("ALTER SCHEMA tidemark RENAME TO away", "ALTER SCHEMA away RENAME TO tidemark"),
         ("ALTER TABLE tidemark.deltas RENAME TO away", "ALTER TABLE tidemark.away RENAME TO deltas"),
-        ("ALTER FUNCTION tidemark.count_change RENAME TO away", "ALTER FUNCTION tidemark.away RENAME TO count_change"),
-        ("ALTER FUNCTION tidemark.count_reset RENAME TO away", "ALTER FUNCTION tidemark.away RENAME TO count_reset"),
         (
-            "ALTER FUNCTION tidemark.count_failure RENAME TO away",
-            "ALTER FUNCTION tidemark.away RENAME TO count_failure",
-        ),
-        (
-            "ALTER FUNCTION tidemark.notify_readers RENAME TO away",
-            "ALTER FUNCTION tidemark.away RENAME TO notify_readers",
-        ),
-        (
-            "REVOKE EXECUTE ON FUNCTION tidemark.count_failure FROM PUBLIC",
-            "GRANT EXECUTE ON FUNCTION tidemark.count_failure TO PUBLIC",
+            "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark FROM PUBLIC",
+            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidemark TO PUBLIC",
         ),
     ] {
         shop.execute(change).await;

@@ -25,14 +25,20 @@ const BENT: &str = "SET standard_conforming_strings = off; SET backslash_quote =
 const EVIL: &str = "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
     CREATE FUNCTION evil.wrong(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
     CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.wrong);
+    CREATE OPERATOR evil.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.wrong);
     CREATE FUNCTION evil.wrong(bigint, int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
     CREATE OPERATOR evil.<> (LEFTARG = bigint, RIGHTARG = int, FUNCTION = evil.wrong);
+    CREATE OPERATOR evil.> (LEFTARG = bigint, RIGHTARG = int, FUNCTION = evil.wrong);
+    CREATE FUNCTION evil.wrong(bigint, bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint';
+    CREATE OPERATOR evil.- (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.wrong);
     CREATE FUNCTION evil.wrong(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint';
     CREATE OPERATOR evil.- (RIGHTARG = bigint, FUNCTION = evil.wrong);
     CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'x'$$;
     CREATE AGGREGATE evil.count(*) (SFUNC = int8inc, STYPE = bigint, INITCOND = '1000');
     CREATE FUNCTION evil.has_schema_privilege(regnamespace, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
-    CREATE FUNCTION evil.count_change(text, bigint, bigint) RETURNS void LANGUAGE sql AS ''";
+    CREATE FUNCTION evil.has_table_privilege(regclass, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+    CREATE FUNCTION evil.to_regclass(text) RETURNS regclass LANGUAGE sql AS 'SELECT NULL::regclass';
+    CREATE FUNCTION evil.current_setting(text, boolean) RETURNS text LANGUAGE sql AS $$SELECT repeat('x', 1000)$$";
 
 #[sqlx::test(migrator = "store::MIGRATOR")]
 async fn no_setting_of_a_writer_changes_what_is_counted(pool: PgPoolOptions, options: PgConnectOptions) {
