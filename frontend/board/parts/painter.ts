@@ -5,8 +5,8 @@
 const MOST = 4;
 
 /**
- * Of how many charts a chart of a new size has the price: it is made, or its canvas is, and the browser composes all layers anew. The 100
- * charts of a wall that opens are there within a second.
+ * A chart that is painted in a new size counts as this many: its canvas is allocated, and the browser composes all layers of the page. A wall that
+ * opens with 100 charts shows all of them after 50 frames.
  */
 const NEW_SIZE = 2;
 

@@ -57,6 +57,7 @@ pub(super) async fn create_function(
     let (settings, count) = if filtered {
         (filter_settings(connection, name).await?, count_matching(name))
     } else {
+        // A session keeps the plan of its first statement (`tidemark.count_rows`).
         ("SET jit = off".to_owned(), count_all(name))
     };
     // What was renamed or dropped is NULL here; a name of a schema that may not be used would be an error.
@@ -138,9 +139,10 @@ fn count_matching(name: &str) -> String {
     )
 }
 
-/// The settings with which the filter has to be evaluated, as clauses of a function: a search path, because what it calls
-/// may have none of its own, and those of this session, if its result may depend on any. That is so if it calls something that is not of Postgres itself, or turns a value into text. Most filters
-/// do neither, and setting them costs each write some 10 µs.
+/// The settings of the function of a filtered feed, as clauses: a search path, because what the filter calls may have none
+/// of its own; no JIT, as for all feeds; and those of this session, if the filter's result may depend on any. That is so if
+/// it calls something that is not of Postgres itself, or turns a value into text. Most filters do neither, and setting them
+/// costs each write some 10 µs.
 async fn filter_settings(connection: &mut PgConnection, name: &str) -> Result<String, sqlx::Error> {
     let query = format!(
         "SELECT concat_ws(' ', 'SET search_path = pg_catalog, pg_temp SET jit = off', string_agg(format('SET %I FROM CURRENT', name), ' ' ORDER BY name)) FROM pg_settings
