@@ -63,9 +63,6 @@ pub(super) async fn create_function(
     // What was renamed or dropped is NULL here; a name of a schema that may not be used would be an error.
     let create = format!(
         r#"CREATE OR REPLACE FUNCTION tidemark."feed_{name}"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {settings} AS $tidemark$
-DECLARE
-  change bigint;
-  failed text;
 BEGIN
   IF (pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('tidemark'), 'USAGE')
     AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('tidemark.deltas'), 'INSERT')) IS NOT TRUE THEN
@@ -121,21 +118,26 @@ fn count_matching(name: &str) -> String {
     let (added, removed) = (matching("new_rows"), matching("old_rows"));
     format!(
         "ELSE
+    DECLARE
+      change bigint;
+      failed text;
     BEGIN
-      IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-        change := ({added});
-      ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-        change := OPERATOR(pg_catalog.-) ({removed});
-      ELSE
-        change := ({added}) OPERATOR(pg_catalog.-) ({removed});
-      END IF;
-    EXCEPTION WHEN OTHERS OR assert_failure THEN
-      change := 0;
-      failed := SQLSTATE;
-    END;
-    INSERT INTO tidemark.deltas (source, n, failure, traceparent)
-      SELECT '{name}', change, failed, {TRACEPARENT}
-      WHERE failed IS NOT NULL OR change OPERATOR(pg_catalog.<>) 0;"
+      BEGIN
+        IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+          change := ({added});
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+          change := OPERATOR(pg_catalog.-) ({removed});
+        ELSE
+          change := ({added}) OPERATOR(pg_catalog.-) ({removed});
+        END IF;
+      EXCEPTION WHEN OTHERS OR assert_failure THEN
+        change := 0;
+        failed := SQLSTATE;
+      END;
+      INSERT INTO tidemark.deltas (source, n, failure, traceparent)
+        SELECT '{name}', change, failed, {TRACEPARENT}
+        WHERE failed IS NOT NULL OR change OPERATOR(pg_catalog.<>) 0;
+    END;"
     )
 }
 
