@@ -138,12 +138,8 @@ impl Stage {
         let (clients, saves) = (crowd.seen(), self.saves());
         let base = self.saves.as_ref().map(|saves| saves.base);
         let of = |span| (span, measure(&clients, &saves, base, span, end));
-        let mut measured = Measured {
-            warm_up: from - connected,
-            quiet: of(Span { from, to: start }),
-            during: of(Span { from: start, to: end }),
-            unsettled,
-        };
+        let (quiet, during) = spans(from, start, end);
+        let mut measured = Measured { warm_up: from - connected, quiet: of(quiet), during: of(during), unsettled };
         measured.during.1.fresh = fresh;
         measured.during.1.missed = missed(&clients, end);
         Ok(measured)
@@ -183,6 +179,11 @@ impl Stage {
     }
 }
 
+/// The stretch before the fault, and that of the fault. The last client may have come back in the very millisecond `end`, which is in it.
+fn spans(from: u64, start: u64, end: u64) -> (Span, Span) {
+    (Span { from, to: start }, Span { from: start, to: end + 1 })
+}
+
 /// By how many versions clients are behind at the end. What came in the last second may still be on its way to others.
 fn missed(clients: &[Seen], end: u64) -> u64 {
     let until = |client: &Seen, end: u64| {
@@ -195,6 +196,23 @@ fn missed(clients: &[Seen], end: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{super::record::Value, *};
+
+    #[test]
+    fn what_happens_in_the_first_and_the_last_millisecond_of_a_fault_is_of_the_fault() {
+        let client = Seen {
+            live: vec![(50, true), (200, false), (900, true)],
+            closes: vec![(200, 1006)],
+            opens: vec![200, 900],
+            handovers: vec![(900, false)],
+            ..Seen::default()
+        };
+        let (quiet, during) = spans(100, 200, 900);
+        let of = |span| measure(std::slice::from_ref(&client), &[], None, span, 900);
+        let (before, during) = (of(quiet), of(during));
+        assert_eq!((before.closes.len(), before.handshakes, before.reconnects.sum()), (0, 0, 0));
+        assert_eq!((during.closes.len(), during.handshakes, during.reconnects.sum()), (1, 2, 1));
+        assert_eq!(during.blackout.max(), Some(700));
+    }
 
     #[test]
     fn who_has_not_what_another_had_a_second_ago_has_missed_it() {
