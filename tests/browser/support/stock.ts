@@ -14,6 +14,7 @@ export class Stock {
   readonly url: string;
   readonly #port: number;
   #process: ChildProcess | null = null;
+  #away: Promise<number> | null = null;
   #stopped = false;
 
   private constructor(port: number) {
@@ -33,6 +34,12 @@ export class Stock {
     return pid;
   }
 
+  /** From its last end until it was up again, ms. */
+  async away(): Promise<number> {
+    if (this.#away === null) throw new Error("the server has not ended");
+    return this.#away;
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     const child = this.#process;
@@ -45,8 +52,16 @@ export class Stock {
     const child = spawn(process.execPath, [PROGRAM, String(this.#port)], { stdio: ["ignore", "pipe", "inherit"] });
     this.#process = child;
     child.once("exit", () => {
-      void setTimeout(AWAY).then(() => (this.#stopped ? undefined : this.#spawn()));
+      this.#away = this.#return();
     });
     await once(child.stdout, "data");
+  }
+
+  /** Starts again after a while, and gives how long it was away, ms. */
+  async #return(): Promise<number> {
+    const ended = performance.now();
+    await setTimeout(AWAY);
+    if (!this.#stopped) await this.#spawn();
+    return performance.now() - ended;
   }
 }
