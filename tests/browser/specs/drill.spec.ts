@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { expect, test } from "@playwright/test";
+import { BACKOFF_CAP } from "../../../frontend/client/constants.js";
 import { AWAY, Stock } from "../support/stock.js";
 
 /** What a drill of any WebSocket server tells of one fault. */
@@ -14,9 +15,6 @@ interface During {
 }
 
 const CLIENTS = 20;
-
-/** The longest wait between two attempts of a client (docs/protocol.md), ms. */
-const BACKOFF_CAP = 10_000;
 
 /** A ping that was on its way when the server ended, and the handshake with the new one, ms. */
 const NOTICED = 1_000;
